@@ -1,0 +1,76 @@
+"""Values of one grid, read at the voxels of another."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch.nn.functional import grid_sample
+
+from .grid import Grid
+from .structures import StructureSet
+from .volume import Quantity, Volume
+
+_OUTSIDE = {Quantity.HU: -1000.0}
+_VOXELS_AT_ONCE = 4_000_000
+
+
+def resample(volume: Volume, grid: Grid) -> Volume:
+    """A volume on another grid, trilinear; labels take their nearest voxel.
+
+    Beyond the outer faces of the volume's voxels the result is air in HU and 0 otherwise.
+
+    Parameters
+    ----------
+    volume
+        Values to read, shape ``(c, i, j, k)``.
+    grid
+        Where to read them.
+    """
+    if volume.grid == grid:
+        return volume
+    label = volume.quantity is Quantity.LABEL
+    outside = _OUTSIDE.get(volume.quantity, 0.0)
+    data = volume.data.float()
+    n = torch.tensor(volume.grid.shape, dtype=torch.float64)
+    # Index in the volume of each index in the grid, as one affine map.
+    to_volume = torch.from_numpy(np.linalg.inv(volume.grid.affine) @ grid.affine)
+    jk = torch.cartesian_prod(
+        torch.arange(grid.shape[1], dtype=torch.float64), torch.arange(grid.shape[2], dtype=torch.float64)
+    )
+    out = torch.empty((data.shape[0], *grid.shape), dtype=data.dtype)
+    n_planes = max(1, _VOXELS_AT_ONCE // jk.shape[0])
+    for first in range(0, grid.shape[0], n_planes):
+        i = torch.arange(first, min(first + n_planes, grid.shape[0]), dtype=torch.float64)
+        index = i[:, None, None] * to_volume[:3, 0] + (jk @ to_volume[:3, 1:3].T)[None] + to_volume[:3, 3]
+        inside = ((index > -0.5 - 1e-6) & (index < n - 0.5 + 1e-6)).all(dim=-1)
+        # Border padding makes the outer half voxel constant, so an empty axis still has a value.
+        unit = (2 * index / (n - 1).clamp(min=1) - 1).float()
+        values = grid_sample(
+            data[None],
+            unit.flip(-1)[None, :, :, None, :],
+            mode="nearest" if label else "bilinear",
+            padding_mode="border",
+            align_corners=True,
+        )[0, :, :, :, 0]
+        values = torch.where(inside, values, torch.tensor(outside))
+        out[:, first : first + len(i)] = values.reshape(-1, len(i), *grid.shape[1:])
+    return Volume(out.to(volume.data.dtype) if label else out, grid, volume.quantity, volume.frame)
+
+
+def resample_structures(structures: StructureSet, grid: Grid) -> StructureSet:
+    """Structures on another grid: a voxel belongs to a structure that fills at least half of it.
+
+    The share is interpolated, so thin structures keep their volume on average; for histograms
+    on a coarse grid resample the dose to the structures instead.
+    """
+    if structures.grid == grid:
+        return structures
+    moved = {
+        name: dataclasses.replace(
+            s,
+            mask=resample(Volume(s.mask[None].float(), structures.grid, Quantity.PROBABILITY), grid).data[0]
+            >= 0.5,
+        )
+        for name, s in structures.structures.items()
+    }
+    return StructureSet(grid, moved, structures.frame)

@@ -1,0 +1,95 @@
+"""The linac: its geometry, its leaves, its beam."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+
+@dataclass(frozen=True, eq=False)
+class Mlc:
+    """A multileaf collimator whose leaves travel along x of the beam limiting device.
+
+    Parameters
+    ----------
+    boundaries
+        Edges of the leaf pairs along y, ascending (mm at the isocentre); n + 1 for n pairs.
+    transmission
+        Share of the open fluence that passes the leaves.
+    min_gap
+        Smallest opening of a leaf pair that is not closed (mm at the isocentre).
+    max_position
+        Furthest that a leaf travels from the axis, either way (mm at the isocentre).
+    interdigitation
+        Whether a leaf may pass the opposite leaf of the neighbouring pair.
+    """
+
+    boundaries: Float64[np.ndarray, " n_edges"]
+    transmission: float
+    min_gap: float
+    max_position: float
+    interdigitation: bool
+
+
+@dataclass(frozen=True, eq=False)
+class PencilBeam:
+    """Depth and lateral factors of a photon pencil beam by singular value decomposition.
+
+    Bortfeld, Schlegel, Rhein, Med. Phys. 20, 311 (1993); arrays as in matRad's machine files.
+
+    Parameters
+    ----------
+    attenuation
+        Attenuation of the primary fluence, m (1/mm).
+    betas
+        Build-up coefficients β_i (1/mm), shape ``(3,)``.
+    ssd
+        Source to surface distances of the kernels (mm).
+    radius
+        Distances from the axis of the kernels (mm).
+    kernels
+        Lateral kernels K_i, shape ``(n_ssd, 3, n_radius)``.
+    penumbra_fwhm
+        Width of the Gaussian source at the isocentre (mm).
+    """
+
+    attenuation: float
+    betas: Float64[np.ndarray, "3"]
+    ssd: Float64[np.ndarray, " n_ssd"]
+    radius: Float64[np.ndarray, " n_radius"]
+    kernels: Float64[np.ndarray, "n_ssd 3 n_radius"]
+    penumbra_fwhm: float
+
+
+@dataclass(frozen=True, eq=False)
+class Machine:
+    """A linac with one photon beam.
+
+    Parameters
+    ----------
+    name
+        What plans call it.
+    energy_mv
+        Nominal accelerating potential (MV).
+    sad
+        Source to axis distance (mm).
+    max_jaw
+        Furthest that a jaw opens from the axis (mm at the isocentre).
+    mlc
+        Its leaves.
+    beam
+        Its pencil beam.
+    fluence_per_mu
+        Pencil-beam weight that one monitor unit stands for.
+    calibration
+        The reference conditions that ``fluence_per_mu`` follows from, in words.
+    """
+
+    name: str
+    energy_mv: float
+    sad: float
+    max_jaw: float
+    mlc: Mlc
+    beam: PencilBeam
+    fluence_per_mu: float
+    calibration: str
