@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
 
 import torch
 
@@ -57,7 +56,7 @@ class Volume:
         if self.quantity is Quantity.LABEL and self.data.is_floating_point():
             raise ValueError(f"expected labels as whole numbers, got {self.data.dtype}")
 
-    def expect(self, quantity: Quantity) -> Self:
+    def expect(self, quantity: Quantity) -> "Volume":
         """This volume, if it holds ``quantity``; otherwise a ValueError that says what it holds."""
         if self.quantity is not quantity:
             raise ValueError(f"expected a volume in {quantity}, got {self.quantity}")
