@@ -34,7 +34,7 @@ class Grid:
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise ValueError(f"expected three positive voxel counts, got {self.shape}")
-        affine = np.array(self.affine, dtype=np.float64)
+        affine = np.array(self.affine, dtype=np.float64) + 0.0  # -0.0 would hash apart from 0.0
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise ValueError("expected a finite 4x4 affine; mend the geometry in the scan's header")
         if not np.array_equal(affine[3], [0, 0, 0, 1]):
