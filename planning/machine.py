@@ -1,9 +1,13 @@
 """The linac: its geometry, its leaves, its beam."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
+
+_FOLDER = Path(__file__).parent / "machines"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,3 +97,33 @@ class Machine:
     beam: PencilBeam
     fluence_per_mu: float
     calibration: str
+
+
+def machines() -> list[str]:
+    """Names of the machines that are described here."""
+    return sorted(path.parent.name for path in _FOLDER.glob("*/machine.json"))
+
+
+def load_machine(name: str) -> Machine:
+    """The machine of this name, read from ``planning/machines/NAME``.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message lists those that there are.
+    """
+    if name not in machines():
+        raise ValueError(f"expected one of the machines {', '.join(machines())}, got {name!r}")
+    described = json.loads((_FOLDER / name / "machine.json").read_text(encoding="utf-8"))
+    mlc = described.pop("mlc")
+    with np.load(_FOLDER / name / "beam.npz", allow_pickle=False) as stored:
+        beam = {key: stored[key].astype(np.float64) for key in stored.files}
+    return Machine(
+        mlc=Mlc(boundaries=np.array(mlc.pop("boundaries"), dtype=np.float64), **mlc),
+        beam=PencilBeam(
+            attenuation=float(beam.pop("attenuation")),
+            penumbra_fwhm=float(beam.pop("penumbra_fwhm")),
+            **beam,
+        ),
+        **described,
+    )
