@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
+from imaging.atomic import whole_file
+
 T = TypeVar("T")
 
 Progress = Callable[[str, float], None]
@@ -20,8 +22,9 @@ Progress = Callable[[str, float], None]
 class Walk:
     """The steps of one run and the folder that keeps their results.
 
-    A step's key is a hash of its name, the software's version, its parameters and the keys of
-    the steps it builds on. A result is kept with its key and the hash of every file, and is
+    Results lie in ``folder/NAME``, their seals beside them in ``folder/.steps``. A step's key is
+    a hash of its name, the software's version, its parameters and the keys of the steps it
+    builds on. A result is kept with its key and the hash of every file, and is
     used again only if both still hold; so a rerun starts at the first step whose inputs changed.
 
     Parameters
@@ -72,14 +75,15 @@ class Walk:
         key = _key({"step": name, "inputs": dict(inputs), "after": [self.keys[a] for a in after]})
         self.keys[name] = key
         self.progress(title, 0.0)
-        here = self.folder / name
-        if _still_true(here, key):
+        here, seal = self.folder / name, self.folder / ".steps" / f"{name}.json"
+        if _still_true(here, seal, key):
             result = read(here)
         else:
             result = make()
             with whole_folder(here) as empty:
                 write(result, empty)
-                _seal(empty, key)
+            with whole_file(seal) as part:
+                part.write_text(json.dumps({"key": key, "sha256": file_hash(here)}))
         self.seconds[name] = time.monotonic() - started
         self.progress(title, 1.0)
         return result
@@ -126,17 +130,10 @@ def _key(inputs: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _seal(folder: Path, key: str) -> None:
-    files = {p.name: file_hash(p) for p in sorted(folder.iterdir())}
-    (folder / "step.json").write_text(json.dumps({"key": key, "files": files}, indent=1))
-
-
-def _still_true(folder: Path, key: str) -> bool:
+def _still_true(folder: Path, seal: Path, key: str) -> bool:
     """Whether a kept result came from the same inputs and none of its files has changed."""
     try:
-        sealed = json.loads((folder / "step.json").read_text())
-        return sealed["key"] == key and all(
-            file_hash(folder / name) == digest for name, digest in sealed["files"].items()
-        )
+        sealed = json.loads(seal.read_text())
+        return bool(sealed["key"] == key and sealed["sha256"] == file_hash(folder))
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -69,7 +69,7 @@ def test_a_damaged_result_is_made_again(tmp_path, harm):
     elif harm == "missing":
         (tmp_path / "a" / "text").unlink()
     else:
-        (tmp_path / "a" / "step.json").write_text("{")
+        (tmp_path / ".steps" / "a.json").write_text("{")
     assert counter.walk(tmp_path) == "a1b1"
     assert counter.made == ["a", "b", "a"]
 
