@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imaging.grid import Grid, axial, positions
+from imaging.structures import RoiType, Structure, StructureSet
+from imaging.volume import Quantity, Volume
+from planning.check import dvh as d
+
+
+def lattice(grid):
+    index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1).reshape(-1, 3)
+    return positions(grid, index.astype(np.float64))
+
+
+def gradient(grid, direction, at_origin=20.0):
+    """A dose that rises linearly along a direction (Gy/mm), ``at_origin`` at 0."""
+    values = at_origin + lattice(grid) @ np.asarray(direction)
+    return Volume(torch.from_numpy(values.reshape(1, *grid.shape)).float(), grid, Quantity.DOSE)
+
+
+def inside(grid, test):
+    return torch.from_numpy(test(lattice(grid)).reshape(grid.shape))
+
+
+def cube(half, spacing):
+    return axial(np.full(3, -float(half)), np.full(3, float(half)), (spacing,) * 3)
+
+
+def test_histogram_of_a_box_in_a_linear_gradient_is_a_straight_line():
+    grid = cube(10, 1.0)
+    got = d.histogram(gradient(cube(30, 3.0), (0.5, 0, 0)), torch.ones(grid.shape, dtype=torch.bool), grid)
+    # Dose from 15 to 25 Gy over 20 mm.
+    for percent in (2.0, 25.0, 50.0, 95.0, 98.0):
+        assert d.dose_at_share(got, percent) == pytest.approx(25 - percent / 10, abs=0.02)
+    assert d.mean(got) == pytest.approx(20, abs=1e-4)
+    assert d.share_at_dose(got, 18.0) == pytest.approx(70, abs=0.5)
+    assert got.volume_cc == pytest.approx(8)
+    assert got.share_inside == 1
+
+
+@pytest.mark.parametrize("radius", [4.0, 12.0])
+def test_histogram_of_a_sphere_in_a_linear_gradient_is_that_of_its_caps(radius):
+    grid = cube(radius + 2, 0.5)
+    mask = inside(grid, lambda p: np.linalg.norm(p, axis=1) <= radius)
+    got = d.histogram(gradient(cube(40, 3.0), (0, 0.3, 0)), mask, grid)
+    for t in (-0.8, -0.5, 0.0, 0.5, 0.8):  # share above the plane y = t r: a cap
+        share = 100 * (1 - t) ** 2 * (2 + t) / 4
+        assert d.share_at_dose(got, 20 + 0.3 * t * radius) == pytest.approx(share, abs=1.0)
+        assert d.dose_at_share(got, share) == pytest.approx(
+            20 + 0.3 * t * radius, abs=0.01 * 0.3 * 2 * radius
+        )
+
+
+def test_histogram_does_not_depend_on_how_the_structure_lies_in_the_dose_grid():
+    grid = cube(6, 1.0)
+    turned = Grid(grid.shape, np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine)
+    mask = torch.ones(grid.shape, dtype=torch.bool)
+    dose = gradient(cube(30, 2.5), (0.2, 0.1, -0.3))
+    ours, theirs = d.histogram(dose, mask, grid), d.histogram(dose, mask, turned)
+    assert np.abs(ours.doses - theirs.doses).max() < 0.1
+
+
+def test_dose_to_a_small_volume_is_that_of_the_hottest_slab():
+    grid = cube(10, 1.0)
+    got = d.histogram(gradient(cube(30, 3.0), (0.5, 0, 0)), torch.ones(grid.shape, dtype=torch.bool), grid)
+    # 0.03 cc of a 20 x 20 mm face is 0.075 mm thick; its cold side has 25 - 0.0375 Gy.
+    assert d.dose_at_cc(got, 0.03) == pytest.approx(25 - 0.0375, abs=0.02)
+    assert d.dose_at_cc(got, 4.0) == pytest.approx(20, abs=0.02)
+    assert d.dose_at_cc(got, 9.0) == d.maximum(got)
+
+
+def test_quantiles_are_those_of_numpy_by_hazen():
+    got = d.Dvh(np.array([1, 2, 4, 8], dtype=np.float32), 1.0)
+    # Parts at 87.5, 62.5, 37.5 and 12.5 % of the volume, from the coldest.
+    assert d.dose_at_share(got, 62.5) == 2
+    assert d.dose_at_share(got, 50.0) == 3
+    assert d.dose_at_share(got, 100.0) == 1
+    assert d.dose_at_share(got, 0.0) == 8
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 80, width=32), min_size=1, max_size=40), st.floats(0.0, 90.0))
+def test_cumulative_histogram_falls_from_everything_to_nothing(doses, level):
+    got = d.Dvh(np.sort(np.array(doses, dtype=np.float32)), 1.0)
+    levels = np.linspace(0, 90, 19)
+    curve = d.curve(got, levels)
+    assert curve[0] == 100
+    assert curve[-1] == 0
+    assert (np.diff(curve) <= 0).all()
+    assert 0 <= d.share_at_dose(got, level) <= 100
+    assert d.dose_at_share(got, 98.0) <= d.dose_at_share(got, 95.0) <= d.dose_at_share(got, 2.0)
+
+
+def test_part_of_a_structure_off_the_dose_grid_is_counted():
+    grid = cube(10, 1.0)
+    half = axial(np.array([0.0, -10, -10]), np.array([20.0, 10, 10]), (2.0, 2.0, 2.0))
+    dose = Volume(torch.full((1, *half.shape), 5.0), half, Quantity.DOSE)
+    got = d.histogram(dose, torch.ones(grid.shape, dtype=torch.bool), grid)
+    assert got.share_inside == pytest.approx(0.5, abs=0.01)
+    assert d.mean(got) == pytest.approx(2.5, abs=0.05)
+
+
+def test_an_empty_structure_has_no_histogram():
+    grid = cube(4, 1.0)
+    dose = gradient(cube(10, 2.0), (1, 0, 0))
+    empty = torch.zeros(grid.shape, dtype=torch.bool)
+    with pytest.raises(ValueError, match="at least one voxel"):
+        d.histogram(dose, empty, grid)
+    drawn = StructureSet(grid, {"nothing": Structure(empty, RoiType.ORGAN, (0, 0, 0))})
+    assert d.histograms(dose, drawn) == {}
+
+
+def test_a_histogram_needs_a_dose():
+    grid = cube(4, 1.0)
+    ct = Volume(torch.zeros((1, *grid.shape)), grid, Quantity.HU)
+    with pytest.raises(ValueError, match="expected a volume in Gy"):
+        d.histogram(ct, torch.ones(grid.shape, dtype=torch.bool), grid)
+
+
+def test_numbers_are_ready_for_json():
+    grid = cube(5, 1.0)
+    drawn = StructureSet(
+        grid, {"PTV": Structure(torch.ones(grid.shape, dtype=torch.bool), RoiType.PTV, (255, 0, 0))}
+    )
+    dose = Volume(torch.full((1, *grid.shape), 60.0), grid, Quantity.DOSE)
+    assert d.numbers(d.histograms(dose, drawn)) == {
+        "PTV": {
+            "volume_cc": 1.0,
+            "d98_gy": 60.0,
+            "d95_gy": 60.0,
+            "d50_gy": 60.0,
+            "d2_gy": 60.0,
+            "mean_gy": 60.0,
+            "max_gy": 60.0,
+        }
+    }
