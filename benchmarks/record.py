@@ -1,0 +1,52 @@
+"""How every benchmark reports: a table, then one JSON line, kept under ``benchmarks/results``."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+
+Figures = Mapping[str, float | int | str | Mapping[str, object] | None]
+
+
+def report(name: str, figures: Figures) -> None:
+    """Figures printed as a table and as one JSON line last, and written to the results."""
+    for key, value in figures.items():
+        print(f"{key:<36} {value:>12.4g}" if isinstance(value, float) else f"{key:<36} {value!s:>12}")
+    result = {"name": name, "commit": _commit(), "hardware": _hardware(), "figures": figures}
+    line = json.dumps(result)
+    (_HERE / "results").mkdir(exist_ok=True)
+    (_HERE / "results" / f"{name}.json").write_text(line + "\n")
+    print(line)
+
+
+def _commit() -> str:
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=_HERE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip() or "unknown"
+
+
+def _hardware() -> dict[str, object]:
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
