@@ -20,6 +20,9 @@ class RoiType(StrEnum):
     CONTROL = "CONTROL"
 
 
+TARGETS = (RoiType.GTV, RoiType.CTV, RoiType.PTV)
+
+
 @dataclass(frozen=True, eq=False)
 class Structure:
     """One region: its voxels, what it is, how it is drawn.

@@ -13,12 +13,14 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 from imaging.contours import Polygon, to_polygons
 from imaging.grid import Grid, close, positions
 from imaging.source import Source
-from imaging.structures import RoiType, Structure, StructureSet
+from imaging.structures import TARGETS, Structure, StructureSet
 from imaging.uids import fresh_uid
 
 from .header import RESEARCH_ONLY, date, new_object, save, time
+from .rtstruct_reader import read_rtstruct
 
-TARGETS = (RoiType.GTV, RoiType.CTV, RoiType.PTV)
+__all__ = ["read_rtstruct", "write_rtstruct"]
+
 # Detached Study Management, retired, yet what RT Referenced Study Sequence still names a study by.
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
 _DECIMALS = 4  # contour points to 1e-4 mm
