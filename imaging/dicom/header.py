@@ -33,18 +33,26 @@ def software_version() -> str:
 
 
 def complete(source: Source, *seed: object) -> Source:
-    """A source with the study and frame of reference that it lacks, so that results can be filed.
+    """A source with the study, patient and frame that it lacks, so that results can be filed.
 
     Parameters
     ----------
     source
-        Whose scan it is; a scan without DICOM header has neither study nor frame.
+        Whose scan it is; a scan without DICOM header has neither study nor patient nor frame.
     seed
         Words that the new UIDs follow from, always the same; fresh ones where there are none.
     """
-    study = seeded_uid(*seed, "study") if seed else fresh_uid()
-    frame = seeded_uid(*seed, "frame of reference") if seed else fresh_uid()
-    return dataclasses.replace(source, study_uid=source.study_uid or study, frame=source.frame or frame)
+    study = source.study_uid or (seeded_uid(*seed, "study") if seed else fresh_uid())
+    frame = source.frame or (seeded_uid(*seed, "frame of reference") if seed else fresh_uid())
+    return dataclasses.replace(
+        source,
+        study_uid=study,
+        study_id=source.study_id or "1",
+        frame=frame,
+        # An archive would file all nameless patients as one if they shared an ID.
+        patient_id=source.patient_id or f"RESEARCH-{study[-8:]}",
+        patient_name=source.patient_name or "RESEARCH^ONLY",
+    )
 
 
 def new_object(

@@ -59,6 +59,7 @@ def _used_bits(values: Stored, dataset: Dataset) -> Stored:
     if int(dataset.get("HighBit", bits - 1)) != bits - 1:
         raise ValueError("expected pixels in the lowest bits of each word, got another high bit")
     # Old scanners keep overlays in the bits above; they are no part of the value.
-    values = values.astype(np.int64 if bits > 16 else np.int32) & ((1 << bits) - 1)
+    words: np.ndarray = values.astype(np.int64 if bits > 16 else np.int32)
+    words = words & ((1 << bits) - 1)
     sign = 1 << (bits - 1)
-    return (values ^ sign) - sign if int(dataset.get("PixelRepresentation", 0)) else values
+    return (words ^ sign) - sign if int(dataset.get("PixelRepresentation", 0)) else words
