@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 from pydicom import dcmread
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
@@ -58,7 +59,8 @@ def is_cut(dataset: Dataset) -> bool:
             held = len(item.value) if item.value is not None else 0
             if item.length != _UNDEFINED_LENGTH and held < item.length:
                 return True
-        if dataset[tag].VR == "SQ" and any(is_cut(inner) for inner in dataset[tag].value):
+        known = item.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
+        if known == "SQ" and any(is_cut(inner) for inner in dataset[tag].value):
             return True
     return False
 
