@@ -1,0 +1,110 @@
+"""Brain within the skull: folded cortex, ventricles, deep nuclei, cerebellum and brainstem.
+
+Places are LPS mm from the anterior commissure of the mean head, mirrored at the midline
+(``ax``). Sizes follow the atlas space ICBM 152 scaled as ``head_shape.json`` says; cortex is
+2.5 mm thick (Fischl & Dale, PNAS 97, 11050 (2000)).
+"""
+
+import torch
+
+from imaging.tissue import Tissue
+
+from .solids import Field, capsule, chain, ellipsoid
+
+CORTEX = 2.7
+_SULCUS_HALF = 0.45
+
+_LATERAL = [(6.0, -24.0, 6.0), (8.0, -8.0, 17.0), (12.0, 16.0, 19.0), (22.0, 36.0, 8.0)]
+_TEMPORAL = [(22.0, 36.0, 8.0), (30.0, 22.0, -12.0), (28.0, 4.0, -20.0)]
+
+
+def ventricles(ax: Field, y: Field, z: Field, swelling: float = 0.0) -> Field:
+    """Distance to the ventricles, widened by ``swelling`` mm."""
+    lateral = chain(ax, y, z, _LATERAL, 4.2)
+    atrium = capsule(ax, y, z, (20.0, 32.0, 12.0), (22.0, 48.0, 8.0), (5.5, 3.0))
+    parts = [
+        lateral,
+        atrium,
+        chain(ax, y, z, _TEMPORAL, 1.8),
+        ellipsoid(ax, y, z, (0.0, 6.0, -1.0), (1.8, 13.0, 9.0)),
+        ellipsoid(ax, y, z, (0.0, 36.0, -32.0), (7.0, 5.0, 8.0)),
+        capsule(ax, y, z, (0.0, 20.0, -4.0), (0.0, 32.0, -24.0), (0.9, 0.9)),
+    ]
+    return torch.stack(parts).amin(dim=0) - swelling
+
+
+def deep_grey(ax: Field, y: Field, z: Field) -> Field:
+    """Distance to thalamus, caudate head, putamen and amygdala with hippocampus."""
+    parts = [
+        ellipsoid(ax, y, z, (10.0, 17.0, 6.0), (7.5, 13.0, 8.5)),
+        ellipsoid(ax, y, z, (12.5, -12.0, 7.0), (4.5, 10.0, 8.5)),
+        capsule(ax, y, z, (13.0, -6.0, 14.0), (19.0, 24.0, 18.0), (3.0, 1.5)),
+        ellipsoid(ax, y, z, (24.5, -2.0, 1.0), (4.5, 14.0, 9.0)),
+        capsule(ax, y, z, (22.0, 2.0, -19.0), (27.0, 28.0, -8.0), (6.0, 3.5)),
+    ]
+    return torch.stack(parts).amin(dim=0)
+
+
+def brainstem(ax: Field, y: Field, z: Field) -> Field:
+    """Distance to midbrain, pons and medulla."""
+    parts = [
+        ellipsoid(ax, y, z, (0.0, 19.0, -9.0), (16.0, 12.0, 9.5)),
+        ellipsoid(ax, y, z, (0.0, 17.0, -26.0), (16.0, 13.5, 14.0)),
+        capsule(ax, y, z, (0.0, 22.0, -36.0), (0.0, 42.0, -62.0), (9.5, 6.0)),
+        capsule(ax, y, z, (0.0, 42.0, -62.0), (0.0, 46.0, -76.0), (6.0, 5.2)),
+    ]
+    return torch.stack(parts).amin(dim=0)
+
+
+def cord(ax: Field, y: Field, z: Field) -> Field:
+    """Distance to the spinal cord below the medulla."""
+    return capsule(ax, y, z, (0.0, 46.0, -70.0), (0.0, 45.0, -170.0), (5.2, 5.0))
+
+
+def tentorium(ax: Field, y: Field) -> Field:
+    """Height (mm) of the tent over the cerebellum, which the cerebrum rests on."""
+    return -3.0 - 0.013 * ax**2 - 0.0028 * (y - 40.0).clamp(min=0) ** 2
+
+
+def cerebrum(ax: Field, y: Field, z: Field, hull: Field, sulcus: Field, depth: Field) -> Field:
+    """Tissue of the cerebrum: CSF in sulci, grey along them, white within.
+
+    Parameters
+    ----------
+    ax, y, z
+        Place (mm).
+    hull
+        Depth below the brain's hull (mm, positive inside).
+    sulcus
+        Distance to the nearest sulcus, along the hull (mm).
+    depth
+        How deep sulci reach here (mm).
+    """
+    pial = (sulcus**2 + (hull - depth).clamp(min=0) ** 2).sqrt()
+    pial = pial.minimum(_fissures(ax, y, z)).sub(_SULCUS_HALF).minimum(hull)
+    cortex = torch.where(pial < CORTEX, float(Tissue.GREY), float(Tissue.WHITE))
+    return torch.where(pial < 0, float(Tissue.CSF), cortex)
+
+
+def cerebellum(ax: Field, y: Field, z: Field, hull: Field) -> Field:
+    """Tissue of the cerebellum: folia fanning out from the fourth ventricle's roof."""
+    angle = torch.atan2(z + 30.0, y - 34.0) + 0.004 * ax
+    phase = angle * 44.0
+    leaf = torch.cos(phase)
+    branch = torch.cos(phase / 4) > 0.8
+    core = ellipsoid(ax, y, z, (9.0, 50.0, -38.0), (16.0, 12.0, 8.0)) < 0
+    white = core | (branch & (hull > 4.0) & (hull < 22.0))
+    grey = torch.where(white, float(Tissue.WHITE), float(Tissue.GREY))
+    return torch.where((hull < 0) | ((leaf > 0.93) & (hull < 5.0)), float(Tissue.CSF), grey)
+
+
+def _fissures(ax: Field, y: Field, z: Field) -> Field:
+    # The falx ends above the corpus callosum, whose upper face is an arch in the midline.
+    arch = (((y - 8.0) / 38.0) ** 2 + ((z - 2.0) / 27.0) ** 2).sqrt()
+    falx = (ax**2 + ((1 - arch) * 30.0).clamp(min=0) ** 2).sqrt() - 0.5
+    valley = -13.0 + 0.42 * (y + 14.0)
+    off = (z - valley - 1.5 * torch.sin(ax / 5.0)).abs() * 0.9
+    ends = (-22.0 - y).clamp(min=0) + (y - 38.0).clamp(min=0)
+    sylvian = (off**2 + (35.0 - ax).clamp(min=0) ** 2 + ends**2).sqrt() - 0.6
+    insula = ellipsoid(ax, y, z, (35.5, 2.0, 1.0), (1.2, 20.0, 13.0))
+    return falx.minimum(sylvian).minimum(insula)
