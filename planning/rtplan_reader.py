@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from pydicom.dataset import Dataset
 from pydicom.uid import RTPlanStorage
 
-from imaging.dicom.opening import open_object
+from imaging.dicom.opening import complete_object, open_object
 
 from .beams import Beam, ControlPoint
 from .machine import Machine
@@ -34,7 +34,11 @@ class _State:
 
 
 def read_rtplan(
-    path: Path, *, machine: Machine | None = None, prescription: Prescription | None = None
+    path: Path,
+    *,
+    machine: Machine | None = None,
+    prescription: Prescription | None = None,
+    fraction_group: int | None = None,
 ) -> Plan:
     """The plan of an RTPLAN: photon beams, fixed, step and shoot, sliding window or arcs.
 
@@ -48,26 +52,33 @@ def read_rtplan(
     machine
         Where given, the plan must be for its leaves and its source to axis distance.
     prescription
-        Taken where the file names no prescribed dose.
+        What is prescribed; what the file says where None.
+    fraction_group
+        Number of the fraction group to read, where there are several.
 
     Raises
     ------
     ValueError
         If the file is no whole RTPLAN, or holds what a plan here cannot: other particles,
         wedges, blocks, compensators or boli, leaves along y, a table or collimator that
-        turns during a beam, several fraction groups or machines, a patient not head first
+        turns during a beam, several machines, a patient not head first
         supine, a beam without monitor units.
     """
     dataset = open_object(path, RTPlanStorage)
+    with complete_object("RT Plan"):
+        return _plan(dataset, machine, prescription, fraction_group)
+
+
+def _plan(
+    dataset: Dataset, machine: Machine | None, prescription: Prescription | None, fraction_group: int | None
+) -> Plan:
     _check_position(dataset)
-    groups = dataset.get("FractionGroupSequence") or []
-    if len(groups) != 1:
-        raise ValueError(f"expected a plan with one fraction group, got {len(groups)}")
+    group = _fraction_group(dataset, fraction_group)
     metersets = {
         int(r.ReferencedBeamNumber): float(r.get("BeamMeterset") or 0)
-        for r in groups[0].get("ReferencedBeamSequence") or []
+        for r in group.get("ReferencedBeamSequence") or []
     }
-    items = [b for b in dataset.get("BeamSequence") or [] if _treats(b)]
+    items = [b for b in dataset.get("BeamSequence") or [] if int(b.BeamNumber) in metersets and _treats(b)]
     if not items:
         raise ValueError("expected a plan with at least one treatment beam, got none")
     for item in items:
@@ -77,10 +88,22 @@ def read_rtplan(
         raise ValueError(f"expected all beams on one machine, got {len(names)} machines")
     return Plan(
         beams=tuple(_beam(item, metersets) for item in items),
-        prescription=_prescription(dataset, groups[0], prescription),
+        prescription=_prescription(dataset, group, prescription),
         machine=names.pop(),
         name=str(dataset.get("RTPlanName") or dataset.get("RTPlanLabel") or ""),
     )
+
+
+def _fraction_group(dataset: Dataset, number: int | None) -> Dataset:
+    """The fraction group of that number, or the only one."""
+    groups = {int(g.FractionGroupNumber): g for g in dataset.get("FractionGroupSequence") or []}
+    if number is None and len(groups) == 1:
+        return next(iter(groups.values()))
+    if number is None or number not in groups:
+        raise ValueError(
+            f"expected one fraction group, or the number of one of {sorted(groups)}, got {number or 'none'}"
+        )
+    return groups[number]
 
 
 def _check_position(dataset: Dataset) -> None:
@@ -133,17 +156,18 @@ def _check_machine(item: Dataset, devices: Mapping[str, Dataset], machine: Machi
 
 
 def _prescription(dataset: Dataset, group: Dataset, given: Prescription | None) -> Prescription:
-    """The largest dose prescribed to a target, in the fractions of the group."""
+    """What is given, or the largest dose prescribed to a target in the fractions of the group."""
+    if given is not None:
+        return given
     doses = [
         float(r.TargetPrescriptionDose)
         for r in dataset.get("DoseReferenceSequence") or []
         if r.get("DoseReferenceType") == "TARGET" and r.get("TargetPrescriptionDose")
     ]
-    if doses:
-        return Prescription(max(doses), int(group.get("NumberOfFractionsPlanned") or 0))
-    if given is None:
-        raise ValueError("expected a prescribed dose in the plan, got none; give one such as 60/30")
-    return given
+    # What each of several groups adds to a prescribed total is nowhere said.
+    if not doses or len(dataset.FractionGroupSequence) > 1:
+        raise ValueError("expected one prescribed dose in the plan, got none; give one such as 60/30")
+    return Prescription(max(doses), int(group.get("NumberOfFractionsPlanned") or 0))
 
 
 def _beam(item: Dataset, metersets: Mapping[int, float]) -> Beam:

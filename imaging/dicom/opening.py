@@ -1,6 +1,8 @@
 """A DICOM file taken in whole, or refused in one sentence that names no patient."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydicom import dcmread
@@ -49,6 +51,22 @@ def open_object(path: Path, sop_class: str) -> Dataset:
     if cut:
         raise ValueError(f"expected a whole {wanted}, got a file that ends early; export it again")
     return dataset
+
+
+@contextmanager
+def complete_object(kind: str) -> Iterator[None]:
+    """Turn what pydicom raises over a missing or unreadable attribute into one sentence."""
+    try:
+        yield
+    except AttributeError as error:
+        # pydicom's Dataset names the keyword that was asked for, and no value.
+        raise ValueError(
+            f"expected a complete {kind}, got one without {error.name}; export it again"
+        ) from None
+    except (KeyError, TypeError, OverflowError):
+        raise ValueError(
+            f"expected a complete {kind}, got one with unreadable values; export it again"
+        ) from None
 
 
 def is_cut(dataset: Dataset) -> bool:

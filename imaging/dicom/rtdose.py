@@ -16,7 +16,7 @@ from imaging.uids import fresh_uid
 from imaging.volume import Quantity, Volume, expect_finite
 
 from .header import RESEARCH_ONLY, date, decimal, new_object, save, time
-from .opening import open_object, source_of
+from .opening import complete_object, open_object, source_of
 
 _PLANES = 1e-3  # largest relative difference between the distances of neighbouring planes
 
@@ -178,12 +178,13 @@ def read_rtdose(path: Path) -> tuple[Volume, Source]:
         scaling above 0, or planes that are missing, uneven or not at right angles.
     """
     dataset = open_object(path, RTDoseStorage)
-    _check_meaning(dataset)
-    steps = _steps(dataset)
-    scaling = float(dataset.get("DoseGridScaling") or 0)
+    with complete_object("RT Dose"):
+        _check_meaning(dataset)
+        steps = _steps(dataset)
+        grid, flipped = _grid(dataset, len(steps))
+        scaling = float(dataset.get("DoseGridScaling") or 0)
     if not np.isfinite(scaling) or scaling <= 0:
         raise ValueError("expected a dose grid scaling above 0, got none; export the dose again")
-    grid, flipped = _grid(dataset, len(steps))
     if flipped:
         steps = steps[::-1]
     # (frame, row, column) is (k, j, i).

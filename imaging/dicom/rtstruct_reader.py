@@ -16,7 +16,7 @@ from imaging.grid import Grid, indices
 from imaging.source import Source
 from imaging.structures import TARGETS, RoiType, Structure, StructureSet
 
-from .opening import open_object
+from .opening import complete_object, open_object
 
 # XOR is what the newer standard calls the even-odd rule that everybody reads CLOSED_PLANAR by.
 _CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}
@@ -68,7 +68,19 @@ def read_rtstruct(
         empty or reaches beyond the grid.
     """
     dataset = open_object(path, RTStructureSetStorage)
-    _check_belonging(dataset, source, other_series=other_series)
+    with complete_object("RT Structure Set"):
+        _check_belonging(dataset, source, other_series=other_series)
+        rois = _rois(dataset, grid, names)
+    spacing = _contour_spacing(rois)
+    structures = {
+        name: Structure(_rasterised(roi, name, grid, spacing), roi.kind, roi.color)
+        for name, roi in rois.items()
+    }
+    return StructureSet(grid, structures, source.frame)
+
+
+def _rois(dataset: Dataset, grid: Grid, names: Sequence[str] | None) -> dict[str, _Roi]:
+    """The wanted ROIs by name; contours, kinds and names belong together by ROI number."""
     contours = {int(c.ReferencedROINumber): c for c in dataset.get("ROIContourSequence") or []}
     kinds = {
         int(o.ReferencedROINumber): str(o.get("RTROIInterpretedType") or "")
@@ -82,12 +94,7 @@ def read_rtstruct(
         drawn = _drawn(items, name, required=names is not None or kind in TARGETS)
         if drawn:
             rois[name] = _Roi(kind, _color(contour), _planes(drawn, name, grid))
-    spacing = _contour_spacing(rois)
-    structures = {
-        name: Structure(_rasterised(roi, name, grid, spacing), roi.kind, roi.color)
-        for name, roi in rois.items()
-    }
-    return StructureSet(grid, structures, source.frame)
+    return rois
 
 
 def _check_belonging(dataset: Dataset, source: Source, *, other_series: bool) -> None:
