@@ -119,6 +119,9 @@ def _header(file: Path) -> Dataset | None:
         if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             return None
         whole = "SOPClassUID" in dataset and not is_cut(dataset)
+        if whole and dataset.SOPClassUID in _MODALITY:
+            # A file can end between two elements; these stand near the end of an image's header.
+            whole = "SeriesInstanceUID" in dataset and "PhotometricInterpretation" in dataset
     except InvalidDicomError:
         return None
     except Exception:  # noqa: BLE001 - what a broken file makes pydicom raise is not a closed list

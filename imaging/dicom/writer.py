@@ -25,7 +25,7 @@ from .header import complete, date, decimal, new_object, save, time
 
 # Stored words count from here, so that they are never negative: software that takes them for
 # unsigned still reads the right HU.
-_INTERCEPT_HU = -1024
+_INTERCEPT_HU = -1024.0
 _HIGHEST = 32767
 
 
