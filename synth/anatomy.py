@@ -25,6 +25,7 @@ from .surfaces import Shape, Table, look_up, mean_shape
 LOW = (-98.0, -108.0, -138.0)
 HIGH = (98.0, 122.0, 106.0)
 _REACH = 160.0  # half edge of the cube that smooth noise fills (mm)
+_FACE_TOP = 4.0  # no facial bone or sinus lies higher (mm)
 _VOXELS_AT_ONCE = 1_500_000
 
 
@@ -134,20 +135,27 @@ def _labels(head: Head, grid: Grid) -> Tensor:
 
 def tissues(head: Head, x: Field, y: Field, z: Field) -> Tensor:
     """Tissue at each place (LPS mm, in units of the head's scale), uint8."""
+    label = torch.full(x.shape, int(Tissue.OUTSIDE), dtype=torch.uint8)
     x, y, z = (a + d for a, d in zip((x, y, z), _noise(head.warp, x, y, z), strict=True))
-    ax = x.abs()
     skin = _skin(head.shape, x, y, z)
+    body = skin < 0
+    label[body] = _body(head, x[body], y[body], z[body], skin[body]).to(torch.uint8)
+    return label
+
+
+def _body(head: Head, x: Field, y: Field, z: Field, skin: Field) -> Field:
     r, row, phi = _polar(head.shape, x, y, z)
     depth = look_up(head.shape.inner, row, phi) - r
     thickness = look_up(head.shape.thickness, row, phi)
-    label = _soft(ax, y, z, skin, depth + thickness)
-    label = _bones(label, ax, y, z, skin, depth, thickness)
-    inside = depth > 0
-    within = _within(head, x, y, z, depth, row, phi, r)
-    label = torch.where(inside, within, label)
-    label = _stem(label, ax, y, z)
-    label[skin > 0] = Tissue.OUTSIDE
-    return label.to(torch.uint8)
+    label = _soft(x.abs(), y, z, skin, depth + thickness)
+    label = _vault(label, skin, depth, thickness)
+    within = depth > 0
+    label[within] = _within(head, x[within], y[within], z[within], depth[within])
+    low = ~within & (z < _FACE_TOP)
+    label[low] = _face(label[low], x[low].abs(), y[low], z[low], skin[low])
+    stem = (x.abs() < 20) & (y.abs() < 60) & (z < 3)
+    label[stem] = _stem(label[stem], x[stem].abs(), y[stem], z[stem])
+    return label
 
 
 def _polar(shape: Shape, x: Field, y: Field, z: Field) -> tuple[Field, Field, Field]:
@@ -184,31 +192,34 @@ def _soft(ax: Field, y: Field, z: Field, skin: Field, to_bone: Field) -> Field:
     return torch.where(fat, float(Tissue.FAT), float(Tissue.SCALP))
 
 
-def _bones(label: Field, ax: Field, y: Field, z: Field, skin: Field, depth: Field, thickness: Field) -> Field:
-    outer = -depth
-    vault = (depth <= 0) & (outer < thickness) & (skin < -2.5)
+def _vault(label: Field, skin: Field, depth: Field, thickness: Field) -> Field:
+    """Two tables of compact bone, with marrow between them where there is room."""
+    vault = (depth <= 0) & (-depth < thickness) & (skin < -2.5)
+    table = torch.minimum(-depth, thickness + depth)
+    label = torch.where(vault, float(Tissue.SKULL), label)
+    spongy = vault & (table > 1.9) & (thickness > 5.0)
+    return torch.where(spongy, float(Tissue.MARROW), label)
+
+
+def _face(label: Field, ax: Field, y: Field, z: Field, skin: Field) -> Field:
+    """Facial bones, eyes in their sockets, air, spinal canal."""
     hard = face.bone(ax, y, z)
-    table = torch.minimum(outer, thickness - outer)
-    label = torch.where(vault | ((hard < 0) & (skin < -1.5)), float(Tissue.SKULL), label)
-    spongy = (vault & (table > 1.9) & (thickness > 5.0)) | (hard < -2.8)
-    label = torch.where(spongy & (skin < -3), float(Tissue.MARROW), label)
-    socket = face.orbit(ax, y, z) < 0
-    lens = torch.where(face.eye_muscles(ax, y, z) < 0, float(Tissue.SCALP), float(Tissue.FAT))
-    lens = torch.where(y < -62, float(Tissue.SCALP), lens)
-    label = torch.where(socket & (skin < -1.0), lens, label)
+    label = torch.where((hard < 0) & (skin < -1.5), float(Tissue.SKULL), label)
+    label = torch.where((hard < -2.8) & (skin < -3), float(Tissue.MARROW), label)
+    lining = torch.where(face.eye_muscles(ax, y, z) < 0, float(Tissue.SCALP), float(Tissue.FAT))
+    lining = torch.where(y < -62, float(Tissue.SCALP), lining)
+    label = torch.where((face.orbit(ax, y, z) < 0) & (skin < -1.0), lining, label)
     label = torch.where((face.eye(ax, y, z) < 0) & (skin < -1.0), float(Tissue.EYE), label)
     label = torch.where(face.air(ax, y, z) < 0, float(Tissue.AIR), label)
     return torch.where(face.canal(ax, y, z) < 0, float(Tissue.CSF), label)
 
 
-def _within(
-    head: Head, x: Field, y: Field, z: Field, depth: Field, row: Field, phi: Field, r: Field
-) -> Field:
+def _within(head: Head, x: Field, y: Field, z: Field, depth: Field) -> Field:
     """Tissues inside the skull."""
     ax = x.abs()
     wrinkle = _noise(head.wrinkle, x, y, z)
-    shifted = (a + 2.2 * d for a, d in zip((x, y, z), wrinkle[:3], strict=True))
-    _, row, phi = _polar(head.shape, *shifted)
+    shifted = [a + 2.2 * d for a, d in zip((x, y, z), wrinkle[:3], strict=True)]
+    r, row, phi = _polar(head.shape, *shifted)
     sulcus = look_up(head.sulcus, row, phi) * r
     hull = depth - head.csf
     tent = brain.tentorium(ax, y)
@@ -218,7 +229,8 @@ def _within(
     label = torch.where((z < tent) & (y > 24.0), lower, upper)
     label = torch.where(brain.deep_grey(ax, y, z) < 0, float(Tissue.GREY), label)
     cistern = ellipsoid(ax, y, z, (0.0, -2.0, -17.0), (9.0, 9.0, 8.0)) < 0
-    return torch.where(cistern | (brain.ventricles(ax, y, z, head.ventricle) < 0), float(Tissue.CSF), label)
+    wet = cistern | (brain.ventricles(ax, y, z, head.ventricle) < 0)
+    return torch.where(wet, float(Tissue.CSF), label)
 
 
 def _stem(label: Field, ax: Field, y: Field, z: Field) -> Field:

@@ -1,5 +1,8 @@
 """Signed distances to simple solids (mm, negative inside), the clay that a face is made of."""
 
+from itertools import pairwise
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -34,7 +37,5 @@ def box(x: Field, y: Field, z: Field, low: Place, high: Place) -> Field:
 
 def chain(x: Field, y: Field, z: Field, places: list[Place], radius: float) -> Field:
     """Distance to a bent rod through several places."""
-    out = capsule(x, y, z, places[0], places[1], (radius, radius))
-    for a, b in zip(places[1:-1], places[2:], strict=True):
-        out = out.minimum(capsule(x, y, z, a, b, (radius, radius)))
-    return out
+    rods = [capsule(x, y, z, a, b, (radius, radius)) for a, b in pairwise(places)]
+    return torch.stack(rods).amin(dim=0)

@@ -54,15 +54,12 @@ def mean_shape() -> Shape:
     card = json.loads(Path(__file__).with_name("head_shape.json").read_text(encoding="utf-8"))
     x, y, z = card["center"]
     low, high = card["face"]["z"]
-    return Shape(
-        (x, y, z),
-        *(
-            _harmonics(card[name]["degree"], card[name]["coefficients"])
-            for name in ("inner", "thickness", "scalp")
-        ),
-        _cosines(card["face"]["orders"], card["face"]["coefficients"]),
-        (low, high),
+    inner, thickness, scalp = (
+        _harmonics(card[name]["degree"], card[name]["coefficients"])
+        for name in ("inner", "thickness", "scalp")
     )
+    face = _cosines(card["face"]["orders"], card["face"]["coefficients"])
+    return Shape((x, y, z), inner, thickness, scalp, face, (low, high))
 
 
 def angles() -> tuple[Field, Field]:
@@ -91,7 +88,9 @@ def _harmonics(degree: int, coefficients: list[float]) -> Table:
     total = np.zeros(theta.shape)
     orders = [(n, m) for n in range(degree + 1) for m in range(n + 1)]
     for (n, m), c in zip(orders, coefficients, strict=True):
-        total += c * (math.sqrt(2) if m else 1) * sph_harm_y(n, m, theta, phi).real
+        # Even in phi, so the real part is a profile in theta times a cosine.
+        profile = c * (math.sqrt(2) if m else 1) * sph_harm_y(n, m, theta[:, 0], 0.0).real
+        total += profile[:, None] * np.cos(m * phi[0])
     return torch.from_numpy(total).float()
 
 
