@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from imaging.atomic import whole_file
+from imaging.case import Case
+from imaging.folder import read_case, write_case
 
 T = TypeVar("T")
+
+_SEALS = ".steps"
 
 Progress = Callable[[str, float], None]
 
@@ -37,12 +41,26 @@ class Walk:
         Key of every step walked so far.
     seconds
         Wall time of every step walked so far.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds files of somebody else, which a step could overwrite.
     """
 
     folder: Path
     progress: Progress
     keys: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        seals = self.folder / _SEALS
+        if self.folder.exists() and not seals.is_dir() and any(self.folder.iterdir()):
+            raise ValueError(
+                "expected a new or empty folder for the results, or one that an earlier run began; "
+                "got one that holds other files"
+            )
+        seals.mkdir(parents=True, exist_ok=True)
 
     def step(
         self,
@@ -75,7 +93,7 @@ class Walk:
         key = _key({"step": name, "inputs": dict(inputs), "after": [self.keys[a] for a in after]})
         self.keys[name] = key
         self.progress(title, 0.0)
-        here, seal = self.folder / name, self.folder / ".steps" / f"{name}.json"
+        here, seal = self.folder / name, self.folder / _SEALS / f"{name}.json"
         if _still_true(here, seal, key):
             result = read(here)
         else:
@@ -87,6 +105,21 @@ class Walk:
         self.seconds[name] = time.monotonic() - started
         self.progress(title, 1.0)
         return result
+
+    def inside(self, title: str) -> Progress:
+        """Progress of a step from within: what happens now is of no interest, how far it is, is."""
+        return lambda _what, share: self.progress(title, share)
+
+    def case(
+        self,
+        name: str,
+        title: str,
+        inputs: Mapping[str, object],
+        make: Callable[[], Case],
+        after: tuple[str, ...] = (),
+    ) -> Case:
+        """The result of a step that gives a case; parameters as in :meth:`step`."""
+        return self.step(name, title, inputs, make, write_case, read_case, after)
 
 
 @contextmanager

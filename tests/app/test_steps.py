@@ -97,3 +97,11 @@ def test_an_interrupted_folder_leaves_the_old_one_as_it_was(tmp_path):
 def test_file_hash_is_sha256_of_the_bytes(tmp_path):
     (tmp_path / "f").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert file_hash(tmp_path / "f").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "scan").mkdir()
+    (tmp_path / "scan" / "mine").touch()
+    with pytest.raises(ValueError, match="got one that holds other files"):
+        Walk(tmp_path, quiet)
+    assert (tmp_path / "scan" / "mine").exists()

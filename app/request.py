@@ -1,0 +1,92 @@
+"""What a planner asks for."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from imaging.shapes import Point
+from planning.plan import Prescription
+
+_NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
+_SPHERE = re.compile(",".join([_NUMBER] * 4))
+
+
+@dataclass(frozen=True, eq=False)
+class Sphere:
+    """A target given as a sphere: centre (LPS, mm) and radius (mm)."""
+
+    center: Point
+    radius: float
+
+
+@dataclass(frozen=True)
+class TargetFile:
+    """A target drawn elsewhere: a NIfTI mask, or one ROI of an RTSTRUCT."""
+
+    path: Path
+    roi: str = ""
+
+
+Target = Sphere | TargetFile
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that a plan depends on beside the scan and the target.
+
+    Parameters
+    ----------
+    prescription
+        Total dose and fractions.
+    ctv_margin, ptv_margin
+        GTV to CTV inside the brain, CTV to PTV (mm); ESTRO-EANO 2023 for glioblastoma.
+    n_beams
+        Number of beams.
+    machine
+        Name of the machine.
+    dose_spacing
+        Voxel size of the dose grid (mm).
+    seed
+        What UIDs follow from; fresh ones where there is none.
+    """
+
+    prescription: Prescription
+    ctv_margin: float = 15.0
+    ptv_margin: float = 3.0
+    n_beams: int = 9
+    machine: str = "generic-6mv"
+    dose_spacing: float = 3.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.ctv_margin <= 50 and 0 <= self.ptv_margin <= 50):
+            raise ValueError(f"expected a margin of 0-50 mm, got {self.ctv_margin:g} and {self.ptv_margin:g}")
+        if not 1 <= self.dose_spacing <= 5:
+            raise ValueError(
+                f"expected a dose grid of 1-5 mm, no coarser than the 5 mm bixels, got {self.dose_spacing:g}"
+            )
+
+
+def parse_target(text: str, roi: str = "") -> Target:
+    """The target written as ``x,y,z,r`` (LPS mm), or the file that it is drawn in.
+
+    Raises
+    ------
+    ValueError
+        If the text is neither four numbers with a radius above 0 nor a file that exists.
+    """
+    numbers = _SPHERE.fullmatch(text)
+    if numbers:
+        x, y, z, radius = map(float, numbers.groups())
+        if radius <= 0:
+            raise ValueError(f"expected a target sphere of radius above 0 mm, got {radius:g}")
+        return Sphere(np.array([x, y, z]), radius)
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError(
+            "expected a target as x,y,z,radius in LPS mm, or the file of a NIfTI mask or RTSTRUCT; "
+            "got neither four numbers nor a file that exists"
+        )
+    return TargetFile(path, roi)
