@@ -11,7 +11,7 @@ from contourpy import FillType, contour_generator
 from jaxtyping import Bool, Float64
 
 Slice = Bool[np.ndarray, "i j"]
-Polygon = Float64[np.ndarray, "n 2"]
+Polygon = Float64[np.ndarray, "_ 2"]
 
 # Where a keyhole's bridge runs between two rows of voxel centres: never through a centre, so
 # that no reader has to decide on which side of a line a centre on it lies.
