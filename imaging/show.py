@@ -1,0 +1,316 @@
+"""Pictures of scans: three planes with contours and dose, as PNG."""
+
+import io
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from .grid import Grid, corners, positions
+from .resample import resample
+from .shapes import Point
+from .structures import RoiType, StructureSet, named
+from .volume import Quantity, Volume
+
+# Colours told apart by people with any of the common colour vision deficiencies, bright enough
+# on black and dark enough on white; after Okabe and Ito, "Color universal design" (2008).
+_KINDS = {RoiType.EXTERNAL: "#9a9a9a", RoiType.GTV: "#d55e00", RoiType.CTV: "#e69f00", RoiType.PTV: "#cc79a7"}
+_OTHERS = ("#2f9be0", "#009e73", "#b8a626", "#7fc8f0", "#9467d8", "#66c2a5", "#a6761d", "#5b8cbf")
+DOSE_COLORS = "plasma"
+Pixels = Float[np.ndarray, "rows columns"]
+_HU_WINDOW = (-160.0, 240.0)
+_MARGIN_MM = 8.0
+
+
+class Plane(StrEnum):
+    """A plane of the patient, seen as radiologists do: from the feet, from the front, from the left."""
+
+    AXIAL = "axial"
+    CORONAL = "coronal"
+    SAGITTAL = "sagittal"
+
+
+# Which LPS axis runs to the right and which one down or up, and the letters left, right, top, bottom.
+_AXES = {Plane.AXIAL: (0, 1, 2), Plane.CORONAL: (0, 2, 1), Plane.SAGITTAL: (1, 2, 0)}
+_LETTERS = {
+    Plane.AXIAL: ("R", "L", "A", "P"),
+    Plane.CORONAL: ("R", "L", "S", "I"),
+    Plane.SAGITTAL: ("A", "P", "S", "I"),
+}
+_NAMES = "xyz"
+
+
+@dataclass(frozen=True)
+class Wash:
+    """How a dose is drawn over a scan.
+
+    Parameters
+    ----------
+    full_gy
+        Dose at the upper end of the colours.
+    threshold_gy
+        Dose below which nothing is drawn.
+    levels_gy
+        Isodose lines, ascending.
+    opacity
+        Of the wash, 0..1.
+    """
+
+    full_gy: float
+    threshold_gy: float
+    levels_gy: tuple[float, ...] = ()
+    opacity: float = 0.35
+
+
+def palette(structures: StructureSet) -> dict[str, str]:
+    """A colour-blind-safe colour (``#rrggbb``) for each structure, the same for the same names and kinds."""
+    rest = [name for name, s in structures.structures.items() if s.kind not in _KINDS]
+    return {
+        name: _KINDS[s.kind] if s.kind in _KINDS else _OTHERS[rest.index(name) % len(_OTHERS)]
+        for name, s in structures.structures.items()
+    }
+
+
+def dose_color(fraction: float) -> str:
+    """Colour (``#rrggbb``) of a dose, given as a fraction of the upper end of the colours."""
+    return to_hex(colormaps[DOSE_COLORS](float(np.clip(fraction, 0, 1))))
+
+
+def window(volume: Volume) -> tuple[float, float]:
+    """Values drawn black and white: soft tissue in HU, otherwise 1st to 99.5th percentile above zero."""
+    if volume.quantity is Quantity.HU:
+        return _HU_WINDOW
+    values = volume.data[volume.data > 0].float().numpy()
+    if values.size == 0:
+        return 0.0, 1.0
+    # A million values say enough about a percentile, and numpy sorts them fast.
+    low, high = np.percentile(values[:: max(1, values.size // 1_000_000)], [1.0, 99.5])
+    return float(low), float(max(high, low + 1e-6))
+
+
+def target_center(structures: StructureSet) -> Point | None:
+    """Centroid (LPS, mm) of the first PTV, CTV or GTV that is not empty; None where there is none."""
+    for kind in (RoiType.PTV, RoiType.CTV, RoiType.GTV):
+        for name in named(structures, kind):
+            inside = structures.mask(name).nonzero().double().numpy()
+            if len(inside):
+                return positions(structures.grid, inside.mean(axis=0, keepdims=True))[0]
+    return None
+
+
+def extent(volume: Volume, structures: StructureSet | None = None) -> tuple[Point, Point]:
+    """Box (LPS, mm) worth showing: around the external contour, or else the whole scan."""
+    whole = corners(volume.grid)
+    if structures is None:
+        return whole.min(axis=0), whole.max(axis=0)
+    for name in named(structures, RoiType.EXTERNAL):
+        inside = structures.mask(name).nonzero().double().numpy()
+        if len(inside):
+            low, high = inside.min(axis=0) - 0.5, inside.max(axis=0) + 0.5
+            box = np.array([np.where(side, high, low) for side in np.ndindex(2, 2, 2)])
+            points = positions(structures.grid, box)
+            return points.min(axis=0) - _MARGIN_MM, points.max(axis=0) + _MARGIN_MM
+    return whole.min(axis=0), whole.max(axis=0)
+
+
+def cut(
+    volume: Volume, plane: Plane, at: Point, low: Point, high: Point
+) -> Float[np.ndarray, "rows columns"]:
+    """One plane of a volume as an image with square pixels, whatever way its voxels are turned.
+
+    Parameters
+    ----------
+    volume
+        What to cut; its first channel is read, trilinearly.
+    plane
+        Which plane.
+    at
+        A point in the plane (LPS, mm).
+    low, high
+        Corners of the box to show (LPS, mm).
+
+    Returns
+    -------
+    Pixels
+        Rows towards larger y or z, columns towards larger x or y (LPS).
+    """
+    across, along, through = _AXES[plane]
+    pixel = max(float(volume.grid.spacing.min()), float((high - low).max()) / 512)
+    n = np.ones(3, dtype=int)
+    n[[across, along]] = np.ceil((high - low)[[across, along]] / pixel).astype(int)
+    affine = np.diag([pixel, pixel, pixel, 1.0])
+    affine[:3, 3] = low + pixel / 2
+    affine[through, 3] = at[through]
+    grid = Grid((int(n[0]), int(n[1]), int(n[2])), affine)
+    first = Volume(volume.data[:1].float(), volume.grid, volume.quantity)
+    return resample(first, grid).data[0].squeeze(through).numpy().T
+
+
+def three_planes(
+    scan: Volume,
+    structures: StructureSet | None = None,
+    dose: Volume | None = None,
+    wash: Wash | None = None,
+    at: Point | None = None,
+    title: str = "",
+) -> bytes:
+    """A PNG of the axial, coronal and sagittal planes through a point.
+
+    Parameters
+    ----------
+    scan
+        Background; CT in HU is shown in a soft-tissue window.
+    structures
+        Drawn as outlines in the colours of ``palette``.
+    dose, wash
+        Dose in Gy and how to draw it; by default colours up to its maximum, from a fifth of it.
+    at
+        Where the planes meet (LPS, mm); by default the target's centre, or else the scan's.
+    title
+        Written above the planes.
+    """
+    if at is None:
+        center = target_center(structures) if structures else None
+        at = scan.grid.center if center is None else center
+    low, high = extent(scan, structures)
+    size = high - low
+    widths = [size[_AXES[plane][0]] for plane in Plane]
+    figure = Figure(figsize=(12, 12 * max(size[1], size[2]) / sum(widths) + 0.75), dpi=110, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 3, width_ratios=widths)
+    wash = _wash(dose, wash)
+    for ax, plane in zip(axes, Plane, strict=True):
+        _draw(ax, plane, scan, structures, dose, wash, at, (low, high))
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    _legend(figure, structures, wash if dose is not None else None)
+    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.1, top=0.92, wspace=0.02)
+    return _png(figure)
+
+
+def plane_picture(
+    scan: Volume,
+    plane: Plane,
+    structures: StructureSet | None = None,
+    dose: Volume | None = None,
+    wash: Wash | None = None,
+    at: Point | None = None,
+) -> bytes:
+    """A PNG of one plane of a scan with contours and dose; parameters as in ``three_planes``."""
+    if at is None:
+        center = target_center(structures) if structures else None
+        at = scan.grid.center if center is None else center
+    low, high = extent(scan, structures)
+    across, along, _ = _AXES[plane]
+    shape = (high - low)[[across, along]]
+    figure = Figure(figsize=(6, 6 * shape[1] / shape[0]), dpi=110)
+    FigureCanvasAgg(figure)
+    ax = figure.add_axes((0, 0, 1, 1))
+    _draw(ax, plane, scan, structures, dose, _wash(dose, wash), at, (low, high))
+    return _png(figure)
+
+
+def _draw(
+    ax: Axes,
+    plane: Plane,
+    scan: Volume,
+    structures: StructureSet | None,
+    dose: Volume | None,
+    wash: Wash,
+    at: Point,
+    box: tuple[Point, Point],
+) -> None:
+    across, along, through = _AXES[plane]
+    low, high = box
+    black, white = window(scan)
+    # From low to high along the rows: what is drawn below is turned by the axis limits.
+    place = (low[across], high[across], low[along], high[along])
+    gray = cut(scan, plane, at, low, high)
+    ax.imshow(
+        gray, cmap="gray", vmin=black, vmax=white, extent=place, origin="lower", interpolation="bilinear"
+    )
+    if dose is not None:
+        gy = cut(dose, plane, at, low, high)
+        shown = np.ma.masked_less(gy, wash.threshold_gy)
+        ax.imshow(
+            shown,
+            cmap=DOSE_COLORS,
+            vmin=0,
+            vmax=wash.full_gy,
+            extent=place,
+            origin="lower",
+            alpha=wash.opacity,
+        )
+        for level in wash.levels_gy:
+            _outline(ax, gy, level, place, dose_color(level / wash.full_gy), 0.8)
+    if structures is not None:
+        for name, color in palette(structures).items():
+            mask = Volume(structures.mask(name)[None].float(), structures.grid, Quantity.PROBABILITY)
+            _outline(ax, cut(mask, plane, at, low, high), 0.5, place, color, 1.4)
+    _letters(ax, plane, f"{plane}, {_NAMES[through]} = {at[through]:.1f} mm")
+    ax.set_xlim(low[across], high[across])
+    # Anterior and superior are up; y grows towards posterior, so the axial plane is turned.
+    ax.set_ylim((high[along], low[along]) if plane is Plane.AXIAL else (low[along], high[along]))
+
+
+def _outline(
+    ax: Axes,
+    values: Pixels,
+    level: float,
+    place: tuple[float, float, float, float],
+    color: str,
+    width: float,
+) -> None:
+    if not values.min() < level < values.max():
+        return
+    rows, columns = values.shape
+    x = place[0] + (np.arange(columns) + 0.5) * (place[1] - place[0]) / columns
+    y = place[2] + (np.arange(rows) + 0.5) * (place[3] - place[2]) / rows
+    ax.contour(x, y, values, levels=[level], colors=[color], linewidths=width)
+
+
+def _letters(ax: Axes, plane: Plane, caption: str) -> None:
+    ax.set_axis_off()
+    ax.set_aspect("equal")
+    left, right, top, bottom = _LETTERS[plane]
+    spots = ((left, 0.02, 0.5), (right, 0.98, 0.5), (top, 0.5, 0.97), (bottom, 0.5, 0.03))
+    for letter, x, y in spots:
+        ax.text(x, y, letter, color="white", ha="center", va="center", transform=ax.transAxes, fontsize=10)
+    ax.text(0.02, 0.02, caption, color="white", transform=ax.transAxes, fontsize=7)
+
+
+def _legend(figure: Figure, structures: StructureSet | None, wash: Wash | None) -> None:
+    lines = [
+        Line2D([], [], color=color, linewidth=2, label=_plain(name))
+        for name, color in (palette(structures) if structures else {}).items()
+    ]
+    for level in wash.levels_gy if wash else ():
+        color = dose_color(level / wash.full_gy) if wash else ""
+        lines.append(Line2D([], [], color=color, linewidth=1, label=f"{level:g} Gy"))
+    if lines:
+        figure.legend(handles=lines, loc="lower center", ncols=min(len(lines), 10), fontsize=8, frameon=False)
+
+
+def _wash(dose: Volume | None, wash: Wash | None) -> Wash:
+    if wash is not None or dose is None:
+        return wash or Wash(1.0, 1.0)
+    highest = max(float(dose.expect(Quantity.DOSE).data.max()), 1e-6)
+    return Wash(highest, highest / 5)
+
+
+def _plain(text: str) -> str:
+    # A dollar sign in a name from another system's file would start mathematics and may not parse.
+    return text.replace("$", r"\$")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    # No version and no date inside: the same picture is the same bytes.
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
