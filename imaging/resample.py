@@ -4,14 +4,20 @@ import dataclasses
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Shaped
+from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from .grid import Grid
+from .shapes import Floats, Voxels
 from .structures import StructureSet
 from .volume import Quantity, Volume
 
 _OUTSIDE = {Quantity.HU: -1000.0}
 _VOXELS_AT_ONCE = 4_000_000
+
+Indices = Float64[Tensor, "planes points 3"]
+Read = Shaped[Tensor, "c planes points"]
 
 
 def resample(volume: Volume, grid: Grid) -> Volume:
@@ -28,9 +34,10 @@ def resample(volume: Volume, grid: Grid) -> Volume:
     """
     if volume.grid == grid:
         return volume
-    label = volume.quantity is Quantity.LABEL
-    outside = _OUTSIDE.get(volume.quantity, 0.0)
-    data = volume.data.float()
+    nearest = volume.quantity is Quantity.LABEL
+    data = volume.data if nearest else volume.data.float()
+    read = _nearest if nearest else _trilinear
+    outside = torch.tensor(_OUTSIDE.get(volume.quantity, 0.0), dtype=data.dtype)
     n = torch.tensor(volume.grid.shape, dtype=torch.float64)
     # Index in the volume of each index in the grid, as one affine map.
     to_volume = torch.from_numpy(np.linalg.inv(volume.grid.affine) @ grid.affine)
@@ -43,18 +50,30 @@ def resample(volume: Volume, grid: Grid) -> Volume:
         i = torch.arange(first, min(first + n_planes, grid.shape[0]), dtype=torch.float64)
         index = i[:, None, None] * to_volume[:3, 0] + (jk @ to_volume[:3, 1:3].T)[None] + to_volume[:3, 3]
         inside = ((index > -0.5 - 1e-6) & (index < n - 0.5 + 1e-6)).all(dim=-1)
-        # Border padding makes the outer half voxel constant, so an empty axis still has a value.
-        unit = (2 * index / (n - 1).clamp(min=1) - 1).float()
-        values = grid_sample(
-            data[None],
-            unit.flip(-1)[None, :, :, None, :],
-            mode="nearest" if label else "bilinear",
-            padding_mode="border",
-            align_corners=True,
-        )[0, :, :, :, 0]
-        values = torch.where(inside, values, torch.tensor(outside))
+        values = torch.where(inside, read(data, index), outside)
         out[:, first : first + len(i)] = values.reshape(-1, len(i), *grid.shape[1:])
-    return Volume(out.to(volume.data.dtype) if label else out, grid, volume.quantity, volume.frame)
+    return Volume(out, grid, volume.quantity, volume.frame)
+
+
+def _trilinear(data: Floats, index: Indices) -> Read:
+    n = torch.tensor(data.shape[1:], dtype=torch.float64)
+    # Border padding makes the outer half voxel constant, so an empty axis still has a value.
+    unit = (2 * index / (n - 1).clamp(min=1) - 1).float()
+    values = grid_sample(
+        data[None],
+        unit.flip(-1)[None, :, :, None, :],
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=True,
+    )
+    return values[0, :, :, :, 0]
+
+
+def _nearest(data: Voxels, index: Indices) -> Read:
+    # Looked up whole: passing through float32 would change labels above 2**24.
+    last = torch.tensor(data.shape[1:]) - 1
+    i, j, k = (index + 0.5).floor().long().clamp(min=torch.tensor(0), max=last).unbind(-1)
+    return data[:, i, j, k]
 
 
 def resample_structures(structures: StructureSet, grid: Grid) -> StructureSet:
