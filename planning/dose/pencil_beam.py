@@ -1,0 +1,82 @@
+"""What one bixel does in water: depth factors and lateral tables of the pencil beam."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.special import erf
+from torch import Tensor
+
+from planning.machine import PencilBeam
+
+# The kernels' first value stands for a cell of this size (mm): the convolution has this spacing.
+RESOLUTION = 0.5
+
+
+def depth_factors(beam: PencilBeam, depth: Float[Tensor, " n"]) -> Float[Tensor, "3 n"]:
+    """Factor of each lateral kernel at radiological depths (mm water).
+
+    β_i / (β_i − m) · (exp(−m t) − exp(−β_i t)): Bortfeld, Schlegel, Rhein, Med. Phys. 20, 311
+    (1993).
+    """
+    primary = torch.exp(-beam.attenuation * depth)
+    return torch.stack([b / (b - beam.attenuation) * (primary - torch.exp(-b * depth)) for b in beam.betas])
+
+
+def lateral_tables(
+    beam: PencilBeam, ssd: float, width: tuple[float, float], cutoff: float
+) -> Float[Tensor, "3 u v"]:
+    """Lateral factors of a rectangular bixel: rect ⊗ Gaussian source ⊗ K_i.
+
+    Parameters
+    ----------
+    beam
+        The kernels.
+    ssd
+        Distance from the source to the surface (mm); the nearest tabulated kernels are taken.
+    width
+        Size of the bixel along x and y (mm at the isocentre).
+    cutoff
+        Furthest offset that is asked for (mm).
+
+    Returns
+    -------
+    Tensor
+        One quadrant, as the tables are even in x and y: entry ``[i, u, v]`` is for
+        x = u · ``RESOLUTION`` and y = v · ``RESOLUTION``; float32.
+
+    Raises
+    ------
+    ValueError
+        If there are no kernels for this distance.
+    """
+    if not beam.ssd[0] - 0.5 <= ssd <= beam.ssd[-1] + 0.5:
+        raise ValueError(
+            f"expected a source to surface distance of {beam.ssd[0]:g}-{beam.ssd[-1]:g} mm, got {ssd:.1f}; "
+            "move the isocentre into the patient"
+        )
+    kernels = beam.kernels[int(np.abs(beam.ssd - ssd).argmin())]
+    n_table = math.ceil(cutoff / RESOLUTION) + 2
+    n_field = math.ceil((max(width) / 2 + 2 * beam.penumbra_fwhm) / RESOLUTION)
+    n_kernel = n_table + n_field
+    field = np.outer(*(_blurred_edge(n_field, w, beam.penumbra_fwhm) for w in width))
+    steps = np.arange(-n_kernel, n_kernel + 1) * RESOLUTION
+    radius = np.hypot(steps[:, None], steps[None])
+    size = next_fast_len(2 * (n_kernel + n_field) + 1, real=True)
+    spectrum = rfft2(field, (size, size))
+    first = n_kernel + n_field
+    tables = []
+    for kernel in kernels:
+        spread = np.interp(radius, beam.radius, kernel, right=0.0) * RESOLUTION**2
+        full = irfft2(spectrum * rfft2(spread, (size, size)), (size, size))
+        tables.append(full[first : first + n_table, first : first + n_table])
+    return torch.from_numpy(np.stack(tables).astype(np.float32))
+
+
+def _blurred_edge(n: int, width: float, fwhm: float) -> Float64[np.ndarray, " m"]:
+    """A box of this width through a Gaussian of this FWHM, at -n..n steps of the resolution."""
+    at = np.arange(-n, n + 1) * RESOLUTION
+    root = math.sqrt(2) * fwhm / math.sqrt(8 * math.log(2))
+    return (erf((at + width / 2) / root) - erf((at - width / 2) / root)) / 2
