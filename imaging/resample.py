@@ -14,7 +14,8 @@ from .structures import StructureSet
 from .volume import Quantity, Volume
 
 _OUTSIDE = {Quantity.HU: -1000.0}
-_VOXELS_AT_ONCE = 4_000_000
+# Small pieces stay in the cache: twice as fast as pieces of millions.
+_VOXELS_AT_ONCE = 200_000
 
 Indices = Float64[Tensor, "planes points 3"]
 Read = Shaped[Tensor, "c planes points"]
