@@ -26,7 +26,7 @@ LOW = (-98.0, -108.0, -138.0)
 HIGH = (98.0, 122.0, 106.0)
 _REACH = 160.0  # half edge of the cube that smooth noise fills (mm)
 _FACE_TOP = 4.0  # no facial bone or sinus lies higher (mm)
-_VOXELS_AT_ONCE = 1_500_000
+_VOXELS_AT_ONCE = 150_000  # what fits the cache is four times as fast
 
 
 @dataclass(frozen=True, eq=False)
