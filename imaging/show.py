@@ -2,10 +2,8 @@
 
 import io
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,10 +11,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .grid import Grid, corners, positions
-from .resample import resample
+from .planes import AXES, Pixels, Plane, cut, extent, target_center
 from .shapes import Point
-from .structures import RoiType, StructureSet, named
+from .structures import RoiType, StructureSet
 from .volume import Quantity, Volume
 
 # Colours told apart by people with any of the common colour vision deficiencies, bright enough
@@ -24,21 +21,10 @@ from .volume import Quantity, Volume
 _KINDS = {RoiType.EXTERNAL: "#9a9a9a", RoiType.GTV: "#d55e00", RoiType.CTV: "#e69f00", RoiType.PTV: "#cc79a7"}
 _OTHERS = ("#2f9be0", "#009e73", "#b8a626", "#7fc8f0", "#9467d8", "#66c2a5", "#a6761d", "#5b8cbf")
 DOSE_COLORS = "plasma"
-Pixels = Float[np.ndarray, "rows columns"]
 _HU_WINDOW = (-160.0, 240.0)
-_MARGIN_MM = 8.0
 
 
-class Plane(StrEnum):
-    """A plane of the patient, seen as radiologists do: from the feet, from the front, from the left."""
-
-    AXIAL = "axial"
-    CORONAL = "coronal"
-    SAGITTAL = "sagittal"
-
-
-# Which LPS axis runs to the right and which one down or up, and the letters left, right, top, bottom.
-_AXES = {Plane.AXIAL: (0, 1, 2), Plane.CORONAL: (0, 2, 1), Plane.SAGITTAL: (1, 2, 0)}
+# Letters at the left, right, top and bottom of a plane.
 _LETTERS = {
     Plane.AXIAL: ("R", "L", "A", "P"),
     Plane.CORONAL: ("R", "L", "S", "I"),
@@ -95,64 +81,6 @@ def window(volume: Volume) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def target_center(structures: StructureSet) -> Point | None:
-    """Centroid (LPS, mm) of the first PTV, CTV or GTV that is not empty; None where there is none."""
-    for kind in (RoiType.PTV, RoiType.CTV, RoiType.GTV):
-        for name in named(structures, kind):
-            inside = structures.mask(name).nonzero().double().numpy()
-            if len(inside):
-                return positions(structures.grid, inside.mean(axis=0, keepdims=True))[0]
-    return None
-
-
-def extent(volume: Volume, structures: StructureSet | None = None) -> tuple[Point, Point]:
-    """Box (LPS, mm) worth showing: around the external contour, or else the whole scan."""
-    whole = corners(volume.grid)
-    if structures is None:
-        return whole.min(axis=0), whole.max(axis=0)
-    for name in named(structures, RoiType.EXTERNAL):
-        inside = structures.mask(name).nonzero().double().numpy()
-        if len(inside):
-            low, high = inside.min(axis=0) - 0.5, inside.max(axis=0) + 0.5
-            box = np.array([np.where(side, high, low) for side in np.ndindex(2, 2, 2)])
-            points = positions(structures.grid, box)
-            return points.min(axis=0) - _MARGIN_MM, points.max(axis=0) + _MARGIN_MM
-    return whole.min(axis=0), whole.max(axis=0)
-
-
-def cut(
-    volume: Volume, plane: Plane, at: Point, low: Point, high: Point
-) -> Float[np.ndarray, "rows columns"]:
-    """One plane of a volume as an image with square pixels, whatever way its voxels are turned.
-
-    Parameters
-    ----------
-    volume
-        What to cut; its first channel is read, trilinearly.
-    plane
-        Which plane.
-    at
-        A point in the plane (LPS, mm).
-    low, high
-        Corners of the box to show (LPS, mm).
-
-    Returns
-    -------
-    Pixels
-        Rows towards larger y or z, columns towards larger x or y (LPS).
-    """
-    across, along, through = _AXES[plane]
-    pixel = max(float(volume.grid.spacing.min()), float((high - low).max()) / 512)
-    n = np.ones(3, dtype=int)
-    n[[across, along]] = np.ceil((high - low)[[across, along]] / pixel).astype(int)
-    affine = np.diag([pixel, pixel, pixel, 1.0])
-    affine[:3, 3] = low + pixel / 2
-    affine[through, 3] = at[through]
-    grid = Grid((int(n[0]), int(n[1]), int(n[2])), affine)
-    first = Volume(volume.data[:1].float(), volume.grid, volume.quantity)
-    return resample(first, grid).data[0].squeeze(through).numpy().T
-
-
 def three_planes(
     scan: Volume,
     structures: StructureSet | None = None,
@@ -181,7 +109,7 @@ def three_planes(
         at = scan.grid.center if center is None else center
     low, high = extent(scan, structures)
     size = high - low
-    widths = [size[_AXES[plane][0]] for plane in Plane]
+    widths = [size[AXES[plane][0]] for plane in Plane]
     figure = Figure(figsize=(12, 12 * max(size[1], size[2]) / sum(widths) + 0.75), dpi=110, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3, width_ratios=widths)
@@ -207,7 +135,7 @@ def plane_picture(
         center = target_center(structures) if structures else None
         at = scan.grid.center if center is None else center
     low, high = extent(scan, structures)
-    across, along, _ = _AXES[plane]
+    across, along, _ = AXES[plane]
     shape = (high - low)[[across, along]]
     figure = Figure(figsize=(6, 6 * shape[1] / shape[0]), dpi=110)
     FigureCanvasAgg(figure)
@@ -226,7 +154,7 @@ def _draw(
     at: Point,
     box: tuple[Point, Point],
 ) -> None:
-    across, along, through = _AXES[plane]
+    across, along, through = AXES[plane]
     low, high = box
     black, white = window(scan)
     # From low to high along the rows: what is drawn below is turned by the axis limits.

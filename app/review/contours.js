@@ -1,12 +1,32 @@
-// Level lines of one plane of a volume, as paths in voxel indices (marching squares, linear between voxels).
+// Planes of a volume: their axes, their places side by side, and level lines in them (marching squares).
 "use strict";
 
-// Voxel axes that run across and along each plane, and the axis that it is stacked on.
+// Voxel axes that run across and along each plane, and the one it is stacked on; in NiiVue's order of slices.
 const PLANES = {
   axial: { across: 0, along: 1, through: 2 },
   coronal: { across: 0, along: 2, through: 1 },
   sagittal: { across: 1, along: 2, through: 0 },
 };
+
+// Places of the three planes side by side, one millimetre as long in each, as shares of the stage.
+function layout(size, width, height) {
+  const planes = Object.values(PLANES);
+  const wide = planes.map(({ across }) => size[across]);
+  const high = planes.map(({ along }) => size[along]);
+  const total = wide.reduce((sum, mm) => sum + mm, 0);
+  const tallest = Math.max(...high);
+  const scale = Math.min(width / total, height / tallest) * 0.995;
+  const gap = (width - scale * total) / 3;
+  let left = gap / 2;
+  const positions = wide.map((mm, n) => {
+    const share = (scale * high[n]) / height;
+    const position = [left / width, (1 - share) / 2, (scale * mm) / width, share];
+    left += scale * mm + gap;
+    return position;
+  });
+  const ends = positions.map(([start, , share]) => start + share + gap / width / 2);
+  return { positions, ends, wide, total, tallest };
+}
 
 // One plane of voxels (i fastest, then j, then k), with a border of zeros so that every line closes.
 function planeOf(values, shape, plane, index, convert) {

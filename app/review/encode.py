@@ -10,9 +10,10 @@ import torch
 
 from imaging.grid import Grid, around, axial
 from imaging.nifti import write_nifti
+from imaging.planes import extent
 from imaging.resample import resample
 from imaging.shapes import Mask
-from imaging.show import extent, window
+from imaging.show import window
 from imaging.structures import StructureSet
 from imaging.volume import Quantity, Volume
 

@@ -11,8 +11,9 @@ from string import Template
 import numpy as np
 
 from imaging.atomic import whole_file
+from imaging.planes import target_center
 from imaging.resample import resample_structures
-from imaging.show import Wash, dose_color, palette, target_center, three_planes
+from imaging.show import Wash, dose_color, palette, three_planes
 from imaging.volume import Quantity
 
 from .encode import encode_masks, encode_volume, page_grid

@@ -4,7 +4,7 @@
 (async function () {
   const data = JSON.parse(document.getElementById("data").textContent);
   const $$ = (id) => document.getElementById(id);
-  const names = ["axial", "coronal", "sagittal"]; // NiiVue numbers its slices in this order
+  const names = Object.keys(PLANES);
   const hidden = new Set();
   let scheme = "safe";
   let active = "axial";
@@ -176,26 +176,16 @@
     }
   }
 
-  // One millimetre is as long in every plane: three tiles side by side, each as large as its plane.
   const size = data.shape.map((n, axis) => n * data.spacing[axis]);
-  const wide = names.map((plane) => size[PLANES[plane].across]);
-  const high = names.map((plane) => size[PLANES[plane].along]);
-  const total = wide.reduce((sum, mm) => sum + mm, 0);
-  $$("stage").style.aspectRatio = `${total * 1.02} / ${Math.max(...high)}`;
+  const first = layout(size, 1, 1);
+  $$("stage").style.aspectRatio = `${first.total * 1.02} / ${first.tallest}`;
+  $$("sliders").style.gridTemplateColumns = first.wide.map((mm) => `minmax(0, ${mm}fr)`).join(" ");
 
   function arrange() {
     const { width, height } = $$("stage").getBoundingClientRect();
-    const scale = Math.min(width / total, height / Math.max(...high)) * 0.995;
-    const gap = (width - scale * total) / 3;
-    let left = gap / 2;
-    const tiles = names.map((_, n) => {
-      const position = [left / width, (1 - (scale * high[n]) / height) / 2, (scale * wide[n]) / width, (scale * high[n]) / height];
-      left += scale * wide[n] + gap;
-      return { sliceType: n, position };
-    });
-    ends = tiles.map(({ position }) => position[0] + position[2] + gap / width / 2);
-    $$("sliders").style.gridTemplateColumns = wide.map((mm) => `minmax(0, ${mm}fr)`).join(" ");
-    nv.setCustomLayout(tiles);
+    const { positions, ends: right } = layout(size, width, height);
+    ends = right;
+    nv.setCustomLayout(positions.map((position, n) => ({ sliceType: n, position })));
   }
 
   // ---- controls

@@ -9,7 +9,8 @@ from matplotlib.image import imread
 
 from imaging.grid import Grid, axial, positions
 from imaging.phantoms import sphere
-from imaging.show import Plane, Wash, cut, extent, palette, plane_picture, target_center, three_planes, window
+from imaging.planes import Plane, cut, extent, target_center
+from imaging.show import Wash, palette, plane_picture, three_planes, window
 from imaging.structures import RoiType, Structure, StructureSet
 from imaging.volume import Quantity, Volume
 
