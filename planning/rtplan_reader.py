@@ -1,6 +1,6 @@
 """Plans in from a DICOM RT Plan (PS3.3 A.20)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,7 +202,7 @@ def _difference(a: float, b: float) -> float:
     return (a - b + 180) % 360 - 180
 
 
-def _states(points: list[Dataset], number: int) -> Iterator[_State]:
+def _states(points: Sequence[Dataset], number: int) -> Iterator[_State]:
     """The whole state at each control point, in the order of their index."""
     known: dict[str, Float64[np.ndarray, " n"]] = {}
     devices: dict[str, Float64[np.ndarray, " n"]] = {}
@@ -236,6 +236,8 @@ _CARRIED = _NEEDED + _TILTS
 
 def _control_point(state: _State, share: float) -> ControlPoint:
     leaves = state.devices.get("MLCX", np.zeros(0))
+    if len(leaves) % 2:
+        raise ValueError(f"expected leaf positions in pairs, got {len(leaves)}; export the plan again")
     return ControlPoint(
         meterset=share,
         gantry=state.gantry,

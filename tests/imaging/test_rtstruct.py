@@ -73,11 +73,18 @@ def head(grid: Grid) -> StructureSet:
     )
 
 
-@pytest.fixture
-def written(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     grid = upright()
-    write_rtstruct(head(grid), scan(grid), grid, tmp_path / "RS.dcm")
-    return tmp_path / "RS.dcm"
+    path = tmp_path_factory.mktemp("rtstruct") / "RS.dcm"
+    write_rtstruct(head(grid), scan(grid), grid, path)
+    return path
+
+
+@pytest.fixture
+def written(original: Path, tmp_path: Path) -> Path:
+    """A structure set that a test may spoil."""
+    return Path(shutil.copy(original, tmp_path))
 
 
 def changed(path: Path, change: Callable[[Dataset], None]) -> Path:
