@@ -6,10 +6,10 @@ the groups shared by all frames say for it.
 
 from pydicom.dataset import Dataset
 
-from .planes import Plane, plane
+from .image_plane import ImagePlane, plane
 
 
-def planes(dataset: Dataset) -> list[Plane]:
+def planes(dataset: Dataset) -> list[ImagePlane]:
     """Where each frame of an image lies, in the order of its pixels.
 
     Raises
@@ -29,7 +29,7 @@ def planes(dataset: Dataset) -> list[Plane]:
     return [plane(dataset, dataset, dataset, dataset, dataset)]
 
 
-def _enhanced(dataset: Dataset) -> list[Plane]:
+def _enhanced(dataset: Dataset) -> list[ImagePlane]:
     shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or []), Dataset())
     own = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
     n_frames = int(dataset.get("NumberOfFrames") or 1)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
@@ -30,9 +31,9 @@ from imaging.source import Source
 from imaging.volume import Quantity, Volume, expect_finite
 
 from .frames import planes
-from .opening import is_cut, source_of
+from .image_plane import ImagePlane, stack
+from .opening import source_of
 from .pixels import stored
-from .planes import Plane, stack
 
 _MODALITY = {
     CTImageStorage: "CT",
@@ -46,6 +47,7 @@ _QUANTITY = {"CT": Quantity.HU, "MR": Quantity.MR}
 # Scanners fill what lies outside the reconstruction with values that no tissue has.
 _AIR_HU = -1000.0
 _LOWEST_HU = -1024.0
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 
 Header = tuple[Path, Dataset]
 
@@ -89,6 +91,8 @@ def read_series(
                 f"expected an {wanted} series, got {modality}; give the {wanted} of this patient"
             )
         where = [(file, n, p) for file, dataset in headers for n, p in enumerate(planes(dataset))]
+        if modality == "CT":
+            _expect_hounsfield([p for _, _, p in where])
         order, grid = stack([p for _, _, p in where])
         data = _values(where, order, modality)
         source = _source(headers, [where[n][0] for n in order], modality)
@@ -118,7 +122,7 @@ def _header(file: Path) -> Dataset | None:
         dataset = dcmread(file, stop_before_pixels=True)
         if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             return None
-        whole = "SOPClassUID" in dataset and not is_cut(dataset)
+        whole = "SOPClassUID" in dataset and not _ends_early(dataset)
         if whole and dataset.SOPClassUID in _MODALITY:
             # A file can end between two elements; these stand near the end of an image's header.
             whole = "SeriesInstanceUID" in dataset and "PhotometricInterpretation" in dataset
@@ -175,22 +179,25 @@ def _expect_one_scan(headers: Sequence[Dataset]) -> str:
         n_values = len({key(dataset) for dataset in headers})
         if n_values > 1:
             raise ValueError(f"expected one {name} in the whole series, got {n_values}; split the series")
-    modality = kinds.pop()
-    if modality == "CT":
-        _expect_hounsfield(headers)
-    return modality
+    return kinds.pop()
 
 
-def _expect_hounsfield(headers: Sequence[Dataset]) -> None:
-    for dataset in headers:
-        units = {str(e.value) for e in dataset.iterall() if e.keyword == "RescaleType"}
-        if units - {"HU", ""}:
-            raise ValueError(f"expected a CT in HU, got rescale type {', '.join(sorted(units))}")
-        if not any(e.keyword == "RescaleIntercept" for e in dataset.iterall()):
-            raise ValueError("expected a CT with rescale slope and intercept, got none: its HU are unknown")
+def _expect_hounsfield(planes: Sequence[ImagePlane]) -> None:
+    units = {p.units for p in planes}
+    if "" in units:
+        raise ValueError("expected a CT with rescale slope and intercept, got none: its HU are unknown")
+    if units != {"HU"}:
+        raise ValueError(f"expected a CT in HU, got rescale type {', '.join(sorted(units))}")
 
 
-def _values(where: Sequence[tuple[Path, int, Plane]], order: Sequence[int], modality: str) -> Voxels:
+def _ends_early(dataset: Dataset) -> bool:
+    """Whether the file ended inside an element: pydicom hands on what is left without a word."""
+    elements = (dataset.get_item(tag) for tag in dataset.keys())  # noqa: SIM118 - items() would convert all
+    raw = [e for e in elements if isinstance(e, RawDataElement) and e.length != _UNDEFINED_LENGTH]
+    return any(len(e.value or b"") < e.length for e in raw)
+
+
+def _values(where: Sequence[tuple[Path, int, ImagePlane]], order: Sequence[int], modality: str) -> Voxels:
     rows, columns = where[0][2].shape
     data = torch.empty((1, columns, rows, len(where)), dtype=torch.float32)
     slice_of = {n: k for k, n in enumerate(order)}

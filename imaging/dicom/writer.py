@@ -76,11 +76,13 @@ def write_ct(
     target = _target(ct, source, CTImageStorage, "CT", seed)
     stored = (ct.data[0].double().round() - _INTERCEPT_HU).clamp(0, _HIGHEST)
     words = stored.to(torch.int16).cpu().numpy()
+    origin = _origin(source)
     with new_folder(folder) as part:
         for dataset, pixels in _slices(words, ct.grid, target, description, when):
             dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
             dataset.DerivationDescription = f"{derivation}; RESEARCH USE ONLY"
-            _refer(dataset, source)
+            if origin:
+                dataset.SourceImageSequence = origin
             dataset.KVP = None
             dataset.RescaleIntercept = decimal(_INTERCEPT_HU)
             dataset.RescaleSlope = "1"
@@ -187,17 +189,15 @@ def _describe_pixels(dataset: Dataset, grid: Grid) -> None:
     dataset.LossyImageCompression = "00"
 
 
-def _refer(dataset: Dataset, source: Source) -> None:
+def _origin(source: Source) -> Sequence:
     """The images that a slice was computed from: all of them, for a network sees them all."""
-    if not source.sop_class or not any(source.instance_uids):
-        return
     images = []
-    for uid in dict.fromkeys(source.instance_uids):
+    for uid in dict.fromkeys(source.instance_uids) if source.sop_class else ():
         image = Dataset()
         image.ReferencedSOPClassUID = source.sop_class
         image.ReferencedSOPInstanceUID = uid
         images.append(image)
-    dataset.SourceImageSequence = Sequence(images)
+    return Sequence(images)
 
 
 def _as_words(signal: torch.Tensor) -> torch.Tensor:

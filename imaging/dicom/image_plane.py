@@ -24,7 +24,7 @@ _TILT = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Plane:
+class ImagePlane:
     """Where one image lies and how its stored values become numbers with a meaning.
 
     Parameters
@@ -39,6 +39,9 @@ class Plane:
         Number of rows and of columns.
     slope, intercept
         Value = slope x stored + intercept.
+    units
+        Rescale type, HU where slope and intercept stand without one (C.11.1.1.2); empty where
+        there is no rescaling.
     """
 
     position: Point
@@ -48,11 +51,12 @@ class Plane:
     shape: tuple[int, int]
     slope: float
     intercept: float
+    units: str
 
 
 def plane(
     position: Dataset, orientation: Dataset, measures: Dataset, rescale: Dataset, image: Dataset
-) -> Plane:
+) -> ImagePlane:
     """A plane from the data sets that hold its parts; a classic image holds all of them itself.
 
     Raises
@@ -68,12 +72,13 @@ def plane(
     spacing = numbers(measures, "PixelSpacing", 2)
     if spacing.min() <= 0:
         raise ValueError(f"expected positive pixel spacing, got {spacing[0]:g} x {spacing[1]:g} mm")
-    slope, intercept = 1.0, 0.0
+    slope, intercept, units = 1.0, 0.0, ""
     if "RescaleSlope" in rescale or "RescaleIntercept" in rescale:
         slope = float(numbers(rescale, "RescaleSlope", 1)[0])
         intercept = float(numbers(rescale, "RescaleIntercept", 1)[0])
+        units = str(rescale.get("RescaleType") or "HU")
     shape = numbers(image, "Rows", 1)[0], numbers(image, "Columns", 1)[0]
-    return Plane(
+    return ImagePlane(
         position=numbers(position, "ImagePositionPatient", 3),
         along_row=directions[0],
         along_column=directions[1],
@@ -81,6 +86,7 @@ def plane(
         shape=(int(shape[0]), int(shape[1])),
         slope=slope,
         intercept=intercept,
+        units=units,
     )
 
 
@@ -104,7 +110,7 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> np.ndarray:
     return values
 
 
-def stack(planes: Sequence[Plane]) -> tuple[list[int], Grid]:
+def stack(planes: Sequence[ImagePlane]) -> tuple[list[int], Grid]:
     """The order of planes along their normal, and the grid that they fill.
 
     Parameters
@@ -144,7 +150,7 @@ def stack(planes: Sequence[Plane]) -> tuple[list[int], Grid]:
     return [int(n) for n in order], Grid((columns, rows, len(planes)), affine)
 
 
-def _expect_alike(planes: Sequence[Plane]) -> None:
+def _expect_alike(planes: Sequence[ImagePlane]) -> None:
     shapes = sorted({p.shape for p in planes})
     if len(shapes) > 1:
         sizes = ", ".join(f"{rows} x {columns}" for rows, columns in shapes[:4])
