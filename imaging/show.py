@@ -18,9 +18,9 @@ from .volume import Quantity, Volume
 
 # Colours told apart by people with any of the common colour vision deficiencies, bright enough
 # on black and dark enough on white; after Okabe and Ito, "Color universal design" (2008).
-_KINDS = {RoiType.EXTERNAL: "#9a9a9a", RoiType.GTV: "#d55e00", RoiType.CTV: "#e69f00", RoiType.PTV: "#cc79a7"}
+_KINDS = {RoiType.EXTERNAL: "#9a9a9a", RoiType.GTV: "#d55e00", RoiType.CTV: "#e69f00", RoiType.PTV: "#e0529c"}
 _OTHERS = ("#2f9be0", "#009e73", "#b8a626", "#7fc8f0", "#9467d8", "#66c2a5", "#a6761d", "#5b8cbf")
-DOSE_COLORS = "plasma"
+DOSE_COLORS = "viridis"
 _HU_WINDOW = (-160.0, 240.0)
 
 
@@ -222,7 +222,9 @@ def _legend(figure: Figure, structures: StructureSet | None, wash: Wash | None) 
         color = dose_color(level / wash.full_gy) if wash else ""
         lines.append(Line2D([], [], color=color, linewidth=1, label=f"{level:g} Gy"))
     if lines:
-        figure.legend(handles=lines, loc="lower center", ncols=min(len(lines), 10), fontsize=8, frameon=False)
+        n_rows = -(-len(lines) // 11)
+        columns = -(-len(lines) // n_rows)
+        figure.legend(handles=lines, loc="lower center", ncols=columns, fontsize=8, frameon=False)
 
 
 def _wash(dose: Volume | None, wash: Wash | None) -> Wash:

@@ -1,7 +1,7 @@
 // Three planes that scroll: NiiVue draws scan and dose, this file the lines over them and the controls.
 "use strict";
 
-(async function () {
+async function showPlanes() {
   const data = JSON.parse(document.getElementById("data").textContent);
   const $$ = (id) => document.getElementById(id);
   const names = Object.keys(PLANES);
@@ -294,4 +294,11 @@
   refresh();
   home();
   document.documentElement.dataset.ready = "planes";
-})();
+}
+
+// Whatever a graphics driver refuses, the still picture takes the planes' place.
+showPlanes().catch((error) => {
+  document.getElementById("viewer").hidden = true;
+  document.getElementById("still").classList.remove("printed");
+  throw error;
+});
