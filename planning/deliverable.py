@@ -21,6 +21,8 @@ def expect_deliverable(plan: Plan, machine: Machine) -> Plan:
     """
     if plan.machine != machine.name:
         raise ValueError(f"expected a plan for machine {machine.name}, got one for {plan.machine}")
+    if not 0 < len(machine.name) <= 16:
+        raise ValueError(f"expected a machine name of 1 to 16 characters, got {machine.name}; rename it")
     if not plan.beams:
         raise ValueError("expected a plan with at least one beam, got none")
     for beam in plan.beams:

@@ -153,7 +153,7 @@ def _beam(number: int, beam: Beam, machine: Machine, surface_distance: float | N
     return _item(
         Manufacturer="Spindose",
         PrimaryFluenceModeSequence=[_item(FluenceMode="STANDARD")],
-        TreatmentMachineName=machine.name[:16],
+        TreatmentMachineName=machine.name,
         PrimaryDosimeterUnit="MU",
         SourceAxisDistance=decimal(machine.sad),
         BeamLimitingDeviceSequence=_devices(machine),

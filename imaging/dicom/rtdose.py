@@ -162,7 +162,7 @@ def _store(dataset: Dataset, steps: UInt[np.ndarray, "k j i"]) -> None:
     dataset.add_new("PixelData", "OW", data + b"\0" * (len(data) % 2))
 
 
-def read_rtdose(path: Path) -> tuple[Volume, Source]:
+def read_rtdose(path: Path, *, summation: str = "PLAN") -> tuple[Volume, Source]:
     """The dose of a whole plan (Gy), and whose it is.
 
     Parameters
@@ -170,16 +170,19 @@ def read_rtdose(path: Path) -> tuple[Volume, Source]:
     path
         An RTDOSE of 16 or 32 bits in any orientation. Frames come back in ascending order
         along the normal of their planes, however the file counts them.
+    summation
+        What the dose must be of (DoseSummationType): a whole ``PLAN``, or one ``FRACTION``,
+        ``BEAM`` and so on where that is meant.
 
     Raises
     ------
     ValueError
-        If the file is no whole RTDOSE, holds no physical dose of a whole plan in Gy, has no
+        If the file is no whole RTDOSE, holds no physical dose of that kind in Gy, has no
         scaling above 0, or planes that are missing, uneven or not at right angles.
     """
     dataset = open_object(path, RTDoseStorage)
     with complete_object("RT Dose"):
-        _check_meaning(dataset)
+        _check_meaning(dataset, summation)
         steps = _steps(dataset)
         grid, flipped = _grid(dataset, len(steps))
         scaling = float(dataset.get("DoseGridScaling") or 0)
@@ -195,13 +198,14 @@ def read_rtdose(path: Path) -> tuple[Volume, Source]:
     return Volume(torch.from_numpy(data), grid, Quantity.DOSE, source.frame), source
 
 
-def _check_meaning(dataset: Dataset) -> None:
+def _check_meaning(dataset: Dataset, summation: str) -> None:
     """Refuse relative, biological and partial doses."""
-    for keyword, wanted in (("DoseUnits", "GY"), ("DoseType", "PHYSICAL"), ("DoseSummationType", "PLAN")):
+    wanted = {"DoseUnits": "GY", "DoseType": "PHYSICAL", "DoseSummationType": summation}
+    for keyword, value in wanted.items():
         found = str(dataset.get(keyword) or "none")
-        if found != wanted:
+        if found != value:
             raise ValueError(
-                f"expected the physical dose of a whole plan in Gy ({keyword} {wanted}), got {found}; "
+                f"expected the physical dose of a whole plan in Gy ({keyword} {value}), got {found}; "
                 "export that dose"
             )
 

@@ -113,6 +113,10 @@ def _check(structures: StructureSet, source: Source, image_grid: Grid) -> None:
             f"got {len(source.instance_uids)}; write the series first and pass its source"
         )
     for name, structure in structures.structures.items():
+        if not 0 < len(name) <= 64 or "\\" in name or name != name.strip():
+            raise ValueError(
+                f"expected structure names of 1 to 64 characters without backslash, got {name!r}"
+            )
         if structure.kind in TARGETS and not bool(structure.mask.any()):
             raise ValueError(f"expected target {name} to hold at least one voxel, got an empty mask")
 

@@ -13,7 +13,7 @@ import torch
 from pydicom.dataset import Dataset
 
 from imaging.dicom.rtdose import read_rtdose, write_rtdose
-from imaging.grid import Grid, close
+from imaging.grid import Grid, close, indices
 from imaging.resample import resample
 from imaging.source import Source
 from imaging.volume import Quantity, Volume
@@ -257,3 +257,21 @@ def test_the_dose_of_another_system_is_read(data: Path) -> None:
     assert dose.grid.shape == (64, 64, 40)
     assert dose.grid.affine[:3, 3] == pytest.approx([-94.5, -94.5, -60.0])
     assert repr(source) == "Source(hidden)"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "axis"), [("AntPost", 1), ("SupInf", 2)])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_doses_that_grow_along_an_axis_do_so_here(data: Path, name: str, axis: int, step: int) -> None:
+    path = data / "dvh" / "nelms" / "DOSE GRIDS" / f"Linear_{name}_{step}mm_Aligned.dcm"
+    with pytest.raises(ValueError, match="got FRACTION"):
+        read_rtdose(path)
+    dose, _ = read_rtdose(path, summation="FRACTION")
+    assert dose.grid.spacing == pytest.approx([step] * 3)
+    first = np.ceil(indices(dose.grid, np.full((1, 3), -10.0)))[0].astype(int)
+    inner = dose.data[0, first[0] : first[0] + 5, first[1] : first[1] + 5, first[2] : first[2] + 5]
+    across = [n for n in range(3) if n != axis]
+    profile = inner.mean(dim=across)
+    assert float((inner.amax(dim=across) - inner.amin(dim=across)).max()) < 1e-4
+    assert torch.diff(profile).abs().numpy() == pytest.approx(abs(float(torch.diff(profile)[0])), abs=1e-4)
+    assert abs(float(torch.diff(profile)[0])) > 0.5 * step

@@ -445,3 +445,31 @@ def test_a_clinical_set_is_read_whole(data: Path) -> None:
         x, y = np.array(contour.ContourData, dtype=float).reshape(-1, 3)[:, :2].T
         areas += abs((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) / 2
     assert volume_cc(read, "Heart") == pytest.approx(areas * 3 / 1000, rel=2e-3)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("shift", ["0", "X"])
+def test_a_sphere_drawn_elsewhere_has_its_volume(data: Path, step: int, shift: str) -> None:
+    """Radius 12 mm, drawn on slices of 1, 2 and 3 mm, on and off the voxel centres."""
+    name = f"Sphere_{step}0_{shift}" + (f"{5 * step:02d}" if shift == "X" else "")
+    path = data / "dvh" / "nelms" / "STRUCTURES" / f"{name}.dcm"
+    dataset = pydicom.dcmread(path)
+    z = [float(c.ContourData[2]) for c in dataset.ROIContourSequence[0].ContourSequence]
+    n = round((max(z) - min(z)) / step) + 3
+    affine = np.diag([0.25, 0.25, step, 1.0])
+    affine[:3, 3] = [-20, -20, min(z) - step]
+    grid = Grid((161, 161, n), affine)
+    frame = str(dataset.StructureSetROISequence[0].ReferencedFrameOfReferenceUID)
+    source = Source(patient_id=str(dataset.PatientID), frame=frame)
+    read = read_rtstruct(path, grid, source, other_series=True)
+    (only,) = read.structures
+    assert volume_cc(read, only) == pytest.approx(4 / 3 * np.pi * 1.2**3, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["", "a\\b", " PTV", "x" * 65])
+def test_a_name_that_dicom_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+    grid = upright()
+    spoiled = StructureSet(grid, {name: head(grid).structures["PTV"]}, "1.2.3.6")
+    with pytest.raises(ValueError, match="names of 1 to 64 characters"):
+        write_rtstruct(spoiled, scan(grid), grid, tmp_path / "RS.dcm")
