@@ -22,7 +22,10 @@ from .bixels import Bixels
 from .pencil_beam import RESOLUTION, depth_factors, lateral_tables
 from .raytrace import radiological_depth, surface_distance
 
+# Lateral reach of bixels (mm at the isocentre): where the optimiser weighs them against each other,
+# and where dose is reported. 50 mm leaves out 1.6 % of a 100 mm field's dose on its axis.
 CUTOFF = 50.0
+FULL_CUTOFF = 100.0
 Progress = Callable[[str, float], None]
 T = TypeVar("T")
 

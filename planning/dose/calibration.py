@@ -8,7 +8,7 @@ from imaging.volume import Quantity, Volume
 from planning.beams import Beam
 from planning.machine import Machine
 
-from .bixel_dose import blocks
+from .bixel_dose import FULL_CUTOFF, blocks
 from .bixels import Bixels
 
 # 1 MU gives this dose (Gy) at the isocentre in these conditions.
@@ -35,7 +35,7 @@ def reference_dose(machine: Machine, field: float = FIELD, depth: float = DEPTH)
     water = axial(np.array([-150.0, -depth, -150.0]), np.array([150.0, 150.0, 150.0]), (5.0, 5.0, 5.0))
     density = Volume(torch.ones((1, *water.shape)), water, Quantity.DENSITY)
     beam, isocenter = Beam(0.0, 0.0, 0.0, np.zeros(3)), np.zeros((1, 3))
-    found = blocks(beam, Bixels(positions), density, isocenter, machine)
+    found = blocks(beam, Bixels(positions), density, isocenter, machine, cutoff=FULL_CUTOFF)
     return sum(float(block.dose.sum()) for block in found)
 
 

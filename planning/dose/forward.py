@@ -16,7 +16,7 @@ from planning.density import covering
 from planning.machine import Machine
 from planning.plan import Plan
 
-from .bixel_dose import Progress, blocks, each_beam
+from .bixel_dose import FULL_CUTOFF, Progress, blocks, each_beam
 from .bixels import Bixels
 
 _BIXEL = 5.0
@@ -25,7 +25,13 @@ _LEAF_STEP = 2.5
 
 
 def calculate(
-    plan: Plan, density: Volume, grid: Grid, machine: Machine, *, progress: Progress | None = None
+    plan: Plan,
+    density: Volume,
+    grid: Grid,
+    machine: Machine,
+    *,
+    cutoff: float = FULL_CUTOFF,
+    progress: Progress | None = None,
 ) -> Volume:
     """Total dose of all fractions of a plan (Gy), from its control points.
 
@@ -44,6 +50,8 @@ def calculate(
         density on this grid's spacing.
     machine
         The machine that the plan names.
+    cutoff
+        Furthest lateral reach of a bixel (mm at the isocentre).
     progress
         Told the share that is done, 0..1.
 
@@ -64,7 +72,7 @@ def calculate(
         beam, bixels, fluence = states[n]
         dose = torch.zeros(len(points), device=density.data.device)
         weights = torch.from_numpy(fluence).float().to(dose.device)
-        for block in blocks(beam, bixels, coarse, points, machine):
+        for block in blocks(beam, bixels, coarse, points, machine, cutoff=cutoff):
             dose[block.voxels] += block.dose @ weights[block.bixels]
         return dose
 

@@ -1,13 +1,18 @@
 """Weights of bixels or segments that minimise an objective of the dose."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from scipy.optimize import minimize
 from torch import Tensor
+
+from planning.dose.influence import Influence, adjoint, apply
+
+from .objectives import Objective, SquaredDeviation, SquaredUnderdose, evaluate
 
 Weights = Float[Tensor, " m"]
 Progress = Callable[[str, float], None]
@@ -96,3 +101,62 @@ def minimise(
         options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "maxcor": 20, "ftol": tolerance},
     )
     return Result(torch.from_numpy(found.x).to(start), float(found.fun), tuple(history), bool(found.success))
+
+
+def optimise_fluence(
+    matrix: Influence,
+    objectives: Sequence[Objective],
+    voxels: Mapping[str, Integer[Tensor, " _"]],
+    weights: Float[Tensor, " points"] | None = None,
+    *,
+    start: Weights | None = None,
+    max_iterations: int = 200,
+    progress: Progress | None = None,
+) -> Result:
+    """Bixel weights of one fraction that minimise objectives of the dose at the influence's points.
+
+    Parameters
+    ----------
+    matrix
+        Dose of each bixel.
+    objectives
+        The terms (Gy in one fraction).
+    voxels
+        For each structure, its points; overlaps resolved beforehand with ``resolve_overlaps``.
+    weights
+        How many voxels each point stands for; all 1 where it is None.
+    start
+        Where to begin, shape ``(bixels,)``; even weights that give the wanted dose on average if None.
+    max_iterations
+        Iterations at most.
+    progress
+        Told the share of the iterations done.
+
+    Raises
+    ------
+    ValueError
+        If a structure that is to get dose has points that no bixel reaches.
+    """
+    reached = torch.zeros(matrix.n_voxels, dtype=torch.bool)
+    reached[matrix.voxels[matrix.row_starts.diff() > 0]] = True
+    wanted = [o for o in objectives if isinstance(o, SquaredDeviation | SquaredUnderdose) and o.dose_gy > 0]
+    for objective in wanted:
+        n_dark = int((~reached[voxels[objective.structure]]).sum())
+        if n_dark:
+            raise ValueError(
+                f"expected bixels that reach all of {objective.structure}, got none at {n_dark} points; "
+                "cover the target with bixels"
+            )
+    if start is None:
+        start = torch.ones(matrix.n_bixels)
+        if wanted:
+            mean = float(apply(matrix, start)[voxels[wanted[0].structure]].mean())
+            start *= wanted[0].dose_gy / mean
+    return minimise(
+        partial(apply, matrix),
+        partial(adjoint, matrix),
+        lambda dose: evaluate(objectives, voxels, dose, weights),
+        start,
+        max_iterations=max_iterations,
+        progress=progress,
+    )
