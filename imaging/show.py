@@ -21,8 +21,8 @@ from .volume import Quantity, Volume
 _KINDS = {RoiType.EXTERNAL: "#9a9a9a", RoiType.GTV: "#d55e00", RoiType.CTV: "#e69f00", RoiType.PTV: "#e0529c"}
 _OTHERS = ("#2f9be0", "#009e73", "#b8a626", "#7fc8f0", "#9467d8", "#66c2a5", "#a6761d", "#5b8cbf")
 DOSE_COLORS = "viridis"
+_DIFFERENCE_COLORS = "PuOr_r"
 _HU_WINDOW = (-160.0, 240.0)
-
 
 # Letters at the left, right, top and bottom of a plane.
 _LETTERS = {
@@ -47,12 +47,15 @@ class Wash:
         Isodose lines, ascending.
     opacity
         Of the wash, 0..1.
+    signed
+        Whether it is a difference of doses, whose colours run from ``-full_gy`` to ``full_gy``.
     """
 
     full_gy: float
     threshold_gy: float
     levels_gy: tuple[float, ...] = ()
     opacity: float = 0.35
+    signed: bool = False
 
 
 def palette(structures: StructureSet) -> dict[str, str]:
@@ -67,6 +70,12 @@ def palette(structures: StructureSet) -> dict[str, str]:
 def dose_color(fraction: float) -> str:
     """Colour (``#rrggbb``) of a dose, given as a fraction of the upper end of the colours."""
     return to_hex(colormaps[DOSE_COLORS](float(np.clip(fraction, 0, 1))))
+
+
+def _color(wash: Wash, gy: float) -> str:
+    if wash.signed:
+        return to_hex(colormaps[_DIFFERENCE_COLORS](0.5 + gy / wash.full_gy / 2))
+    return dose_color(gy / wash.full_gy)
 
 
 def window(volume: Volume) -> tuple[float, float]:
@@ -165,18 +174,18 @@ def _draw(
     )
     if dose is not None:
         gy = cut(dose, plane, at, low, high)
-        shown = np.ma.masked_less(gy, wash.threshold_gy)
+        shown = np.ma.masked_where((np.abs(gy) if wash.signed else gy) < wash.threshold_gy, gy)
         ax.imshow(
             shown,
-            cmap=DOSE_COLORS,
-            vmin=0,
+            cmap=_DIFFERENCE_COLORS if wash.signed else DOSE_COLORS,
+            vmin=-wash.full_gy if wash.signed else 0,
             vmax=wash.full_gy,
             extent=place,
             origin="lower",
             alpha=wash.opacity,
         )
         for level in wash.levels_gy:
-            _outline(ax, gy, level, place, dose_color(level / wash.full_gy), 0.8)
+            _outline(ax, gy, level, place, _color(wash, level), 0.8)
     if structures is not None:
         for name, color in palette(structures).items():
             mask = Volume(structures.mask(name)[None].float(), structures.grid, Quantity.PROBABILITY)
@@ -218,13 +227,19 @@ def _legend(figure: Figure, structures: StructureSet | None, wash: Wash | None) 
         Line2D([], [], color=color, linewidth=2, label=_plain(name))
         for name, color in (palette(structures) if structures else {}).items()
     ]
-    for level in wash.levels_gy if wash else ():
-        color = dose_color(level / wash.full_gy) if wash else ""
-        lines.append(Line2D([], [], color=color, linewidth=1, label=f"{level:g} Gy"))
+    lines += _dose_legend(wash) if wash else []
     if lines:
         n_rows = -(-len(lines) // 11)
         columns = -(-len(lines) // n_rows)
         figure.legend(handles=lines, loc="lower center", ncols=columns, fontsize=8, frameon=False)
+
+
+def _dose_legend(wash: Wash) -> list[Line2D]:
+    full = wash.full_gy
+    levels = (-full, -full / 2, full / 2, full) if wash.signed else wash.levels_gy
+    width = 6 if wash.signed else 1
+    label = "{:+.2g} Gy" if wash.signed else "{:g} Gy"
+    return [Line2D([], [], color=_color(wash, gy), linewidth=width, label=label.format(gy)) for gy in levels]
 
 
 def _wash(dose: Volume | None, wash: Wash | None) -> Wash:

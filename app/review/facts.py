@@ -100,7 +100,7 @@ class ReviewPage:
     scans
         Backgrounds by name, the first shown first.
     doses
-        Doses (Gy) by name, the first shown first.
+        Doses (Gy) by name, the first shown first; the second is also compared with it.
     structures
         Contours.
     prescription_gy

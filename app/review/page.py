@@ -12,9 +12,9 @@ import numpy as np
 
 from imaging.atomic import whole_file
 from imaging.planes import target_center
-from imaging.resample import resample_structures
+from imaging.resample import resample, resample_structures
 from imaging.show import Wash, dose_color, palette, three_planes
-from imaging.volume import Quantity
+from imaging.volume import Quantity, Volume
 
 from .encode import encode_masks, encode_volume, page_grid
 from .facts import Curve, ReviewPage
@@ -23,6 +23,7 @@ from .tables import checks_table, fact_list, goals_table, provenance_block
 _SCRIPTS = ("vendor/niivue.umd.js", "vendor/plotly-basic.min.js", "contours.js", "viewer.js", "dvh.js")
 _ISODOSES = (0.2, 0.5, 0.8, 0.95, 1.0, 1.07)  # shares of the prescription
 _FULL = 1.1  # end of the dose colours, as a share of the prescription
+_DIFFERENCE_FULL = 0.03  # end of the colours of a dose difference, as a share of the prescription
 _COLOR_STEPS = 32
 _CURVE_POINTS = 400
 
@@ -54,7 +55,7 @@ def write_page(path: Path, page: ReviewPage) -> None:
         title=escape(page.title),
         style=_asset("review.css"),
         facts=fact_list(_facts(page)),
-        still=base64.b64encode(_still(page)).decode("ascii"),
+        still=_source(_still(page)),
         goals=goals_table(page.goals),
         checks=_checks(page),
         provenance=provenance_block(page.provenance),
@@ -70,9 +71,24 @@ def _facts(page: ReviewPage) -> dict[str, str]:
 
 
 def _checks(page: ReviewPage) -> str:
-    if not page.checks:
+    if not page.checks and len(page.doses) < 2:
         return ""
-    return f'<section aria-labelledby="c"><h2 id="c">Comparison</h2>{checks_table(page.checks)}</section>'
+    table = checks_table(page.checks) if page.checks else ""
+    picture = _difference(page) if len(page.doses) > 1 else ""
+    return f'<section aria-labelledby="c"><h2 id="c">Comparison</h2>{table}{picture}</section>'
+
+
+def _difference(page: ReviewPage) -> str:
+    """The second dose less the first, as a still picture."""
+    (first_name, first), (second_name, second) = list(page.doses.items())[:2]
+    less = resample(second, first.grid).data - first.data
+    difference = Volume(less, first.grid, Quantity.DOSE, first.frame)
+    full = _DIFFERENCE_FULL * page.prescription_gy
+    wash = Wash(full, full / 6, opacity=0.7, signed=True)
+    scan = next(iter(page.scans.values()))
+    title = f"{second_name} less {first_name} (from {full / 6:.1f} Gy up)"
+    png = three_planes(scan, page.structures, difference, wash, page.center, title)
+    return f'<img alt="{escape(title)}, in three planes" src="{_source(png)}">'
 
 
 def _still(page: ReviewPage) -> bytes:
@@ -135,6 +151,10 @@ def _curve(curve: Curve) -> dict[str, object]:
         "dose": [round(float(x), 3) for x in dose],
         "volume": [round(float(x), 3) for x in volume],
     }
+
+
+def _source(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def _asset(name: str) -> str:

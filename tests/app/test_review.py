@@ -189,6 +189,14 @@ def test_a_fine_scan_becomes_a_page_of_few_megabytes(tmp_path):
     assert len(written(tmp_path, fine)) < 12e6
 
 
+def test_a_second_dose_is_shown_as_a_difference(tmp_path):
+    page = review()
+    dose = page.doses["Planned"]
+    second = Volume(dose.data * 1.02, dose.grid, dose.quantity)
+    shown = Elements(written(tmp_path, dataclasses.replace(page, doses={"A": dose, "B": second})))
+    assert [a["alt"] for t, a in shown.found if t == "img"][1].startswith("B less A")
+
+
 def test_a_scan_is_needed():
     with pytest.raises(ValueError, match="expected at least one scan and one dose"):
         dataclasses.replace(review(), scans={})

@@ -143,6 +143,21 @@ def test_three_planes_are_the_same_bytes_every_time():
     assert first != three_planes(hu(body, lattice), structures)
 
 
+def test_a_dose_difference_is_orange_above_zero_and_purple_below():
+    lattice = grid(2.0)
+    empty = Volume(torch.full((1, *lattice.shape), -1000.0), lattice, Quantity.HU)
+    left = sphere(lattice, np.array([30.0, 0, 0]), 20.0).float()
+    right = sphere(lattice, np.array([-30.0, 0, 0]), 20.0).float()
+    difference = Volume((left - right)[None] * 1.8, lattice, Quantity.DOSE)
+    wash = Wash(1.8, 0.3, opacity=1.0, signed=True)
+    image = pixels(plane_picture(empty, Plane.AXIAL, None, difference, wash, np.zeros(3)))
+    row, columns = image.shape[0] // 2, image.shape[1]
+    more, less = image[row, columns * 3 // 4], image[row, columns // 4]
+    assert more[0] > more[1] > more[2]  # the patient's left is on the right
+    assert less[2] > less[0] > less[1]
+    assert image[row, columns // 2].max() < 0.05  # below the threshold nothing is drawn
+
+
 def test_colors_of_up_to_eight_organs_differ():
     lattice = grid(20.0)
     full = torch.ones(lattice.shape, dtype=torch.bool)
