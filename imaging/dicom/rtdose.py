@@ -63,7 +63,7 @@ def write_rtdose(
     """
     _check(dose, source, bits)
     when = when or datetime.now().astimezone()
-    values, grid = _along_normal(dose.data[0].cpu().numpy(), dose.grid)
+    values, grid = _along_normal(dose.data[0].detach().float().cpu().numpy(), dose.grid)
     scaling = _scaling(float(values.max()), bits)
     dataset = new_object(
         source,

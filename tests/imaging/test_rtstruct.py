@@ -369,6 +369,7 @@ def test_a_truncated_file_is_refused(written: Path, share: float) -> None:
         read_rtstruct(written, upright(), scan(upright()))
 
 
+@pytest.mark.tools
 def test_a_truncated_file_of_undefined_lengths_is_refused(written: Path, tool: Callable[[str], str]) -> None:
     endless = written.with_name("endless.dcm")
     subprocess.run([tool("dcmconv"), "-e", str(written), str(endless)], check=True)

@@ -245,6 +245,26 @@ def test_plans_of_several_systems_are_read(
 
 
 @pytest.mark.data
+@pytest.mark.filterwarnings("ignore")
+def test_pymedphys_reads_the_same_arc(data: Path) -> None:
+    """It keeps bank B, then bank A with its sign turned, from the last leaf pair to the first."""
+    import pymedphys
+
+    path = data / "dicom_rt" / "pymedphys_vmat_example.dcm"
+    theirs = pymedphys.Delivery.from_dicom(pydicom.dcmread(path, force=True), fraction_group_number=1)
+    beams = read_rtplan(path).beams
+    points = [p for b in beams for p in b.control_points]
+    mlc = np.array([np.stack([p.leaves[1, ::-1], -p.leaves[0, ::-1]], axis=-1) for p in points])
+    assert np.abs(mlc - np.array(theirs.mlc)).max() < 1e-6
+    assert np.abs(np.array([(p.jaws_y[1], -p.jaws_y[0]) for p in points]) - np.array(theirs.jaw)).max() < 1e-6
+    turned = np.array([p.gantry for p in points]) - np.array(theirs.gantry)
+    assert np.abs(turned - 360 * np.rint(turned / 360)).max() < 1e-6
+    delivered = [p.meterset * beams[0].mu for p in beams[0].control_points]
+    delivered += [beams[0].mu + p.meterset * beams[1].mu for p in beams[1].control_points]
+    assert np.abs(np.array(delivered) - np.array(theirs.monitor_units)).max() < 1e-3
+
+
+@pytest.mark.data
 def test_jaws_of_the_first_control_point_carry_on(data: Path) -> None:
     for beam in read_rtplan(data / "dicom_rt" / "dicompyler_rtplan.dcm").beams:
         assert beam.control_points[-1].jaws_x == beam.control_points[0].jaws_x
