@@ -143,7 +143,7 @@ def _seen(
     key = cell[:, 0] * n_y + cell[:, 1]
     order = np.argsort(key, kind="stable")
     keys, first = np.unique(key[order], return_index=True)
-    ends = [*first[1:], len(order)]
+    ends = np.append(first, len(order))[1:]
     spans = []
     kept = []
     n_kept = 0
