@@ -9,6 +9,7 @@ its own writer.
 import contextlib
 import dataclasses
 import os
+import warnings
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -99,7 +100,9 @@ def new_object(
     dataset.InstanceCreationTime = time(when)
     dataset.SOPClassUID = sop_class
     dataset.SOPInstanceUID = instance_uid
-    _patient_and_study(dataset, source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's warnings of an odd name or date repeat it
+        _patient_and_study(dataset, source)
     dataset.Modality = modality
     dataset.SeriesInstanceUID = series_uid
     dataset.SeriesNumber = series_number

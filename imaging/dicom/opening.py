@@ -55,9 +55,11 @@ def open_object(path: Path, sop_class: str) -> Dataset:
 
 @contextmanager
 def complete_object(kind: str) -> Iterator[None]:
-    """Turn what pydicom raises over a missing or unreadable attribute into one sentence."""
+    """Turn what pydicom says of missing, unreadable or odd attributes into one sentence, or silence."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's warnings of odd values repeat them
+            yield
     except AttributeError as error:
         # pydicom's Dataset names the keyword that was asked for, and no value.
         raise ValueError(

@@ -186,6 +186,7 @@ def read_rtdose(path: Path, *, summation: str = "PLAN") -> tuple[Volume, Source]
         steps = _steps(dataset)
         grid, flipped = _grid(dataset, len(steps))
         scaling = float(dataset.get("DoseGridScaling") or 0)
+        source = source_of(dataset)
     if not np.isfinite(scaling) or scaling <= 0:
         raise ValueError("expected a dose grid scaling above 0, got none; export the dose again")
     if flipped:
@@ -194,7 +195,6 @@ def read_rtdose(path: Path, *, summation: str = "PLAN") -> tuple[Volume, Source]
     data = np.empty((1, *grid.shape), dtype=np.float32)
     for k in range(grid.shape[2]):
         data[0, :, :, k] = steps[k].T * scaling
-    source = source_of(dataset)
     return Volume(torch.from_numpy(data), grid, Quantity.DOSE, source.frame), source
 
 
