@@ -148,21 +148,13 @@ def sequence(
     ]
 
 
-def to_beam(beam: Beam, segments: Sequence[Segment], machine: Machine) -> Beam:
-    """A beam that delivers its segments one after another, the beam off between them.
+def settle(
+    segments: Sequence[Segment], machine: Machine
+) -> tuple[Float64[np.ndarray, "segments 2 n"], tuple[float, float], tuple[float, float]]:
+    """Leaves of each segment with the closed pairs put away, and the jaws along x and y of the beam.
 
-    Each segment is two control points with the same leaves. The jaws stand around all openings of
-    the beam; closed pairs wait under the jaw, with the smallest gap, so that no closed leaf ends meet
-    in the field.
-
-    Parameters
-    ----------
-    beam
-        Its direction and isocentre.
-    segments
-        What to deliver; at least one pair of each is open.
-    machine
-        Gives the gap, the leaf pairs, and the fluence of one monitor unit.
+    The jaws stand around all openings of the beam; closed pairs wait under the jaw, with the smallest
+    gap, so that no closed leaf ends meet in the field.
 
     Raises
     ------
@@ -173,16 +165,39 @@ def to_beam(beam: Beam, segments: Sequence[Segment], machine: Machine) -> Beam:
     is_open = shapes[:, 1] > shapes[:, 0] if len(segments) else np.zeros((1, 1), dtype=bool)
     if not is_open.any(axis=1).all():
         raise ValueError("expected segments that are open somewhere; leave empty beams out of the plan")
+    mlc = machine.mlc
     pairs = np.flatnonzero(is_open.any(axis=0))
     jaws_x = (float(shapes[:, 0][is_open].min()), float(shapes[:, 1][is_open].max()))
-    jaws_y = (float(machine.mlc.boundaries[pairs[0]]), float(machine.mlc.boundaries[pairs[-1] + 1]))
-    parked = max(jaws_x[0] - _UNDER_JAW, machine.mlc.min_gap - machine.mlc.max_position)
-    shapes[:, 0][~is_open], shapes[:, 1][~is_open] = parked - machine.mlc.min_gap, parked
-    meterset = np.concatenate([[0.0], np.cumsum([segment.weight for segment in segments])])
+    jaws_y = (float(mlc.boundaries[pairs[0]]), float(mlc.boundaries[pairs[-1] + 1]))
+    parked = max(jaws_x[0] - _UNDER_JAW, mlc.min_gap - mlc.max_position)
+    shapes[:, 0][~is_open], shapes[:, 1][~is_open] = parked - mlc.min_gap, parked
+    return shapes, jaws_x, jaws_y
+
+
+def to_beam(beam: Beam, segments: Sequence[Segment], machine: Machine) -> Beam:
+    """A beam that delivers its segments one after another, the beam off between them.
+
+    Each segment is two control points with the same leaves.
+
+    Parameters
+    ----------
+    beam
+        Its direction and isocentre.
+    segments
+        What to deliver; at least one pair of each is open.
+    machine
+        Gives the leaf gap and the fluence of one monitor unit.
+
+    Raises
+    ------
+    ValueError
+        If there is no segment, or one without an opening.
+    """
+    shapes, jaws_x, jaws_y = settle(segments, machine)
+    meterset = np.cumsum([0.0, *(segment.weight for segment in segments)])
     mu = float(meterset[-1]) / machine.fluence_per_mu
-    meterset /= meterset[-1]
     points = tuple(
-        ControlPoint(float(reached), beam.gantry, jaws_x, jaws_y, leaves)
+        ControlPoint(float(reached / meterset[-1]), beam.gantry, jaws_x, jaws_y, leaves)
         for leaves, span in zip(shapes, pairwise(meterset), strict=True)
         for reached in span
     )

@@ -1,0 +1,198 @@
+"""From goals to what the optimiser minimises: terms, and the points that they look at."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int64, Integer
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from imaging.grid import Grid, positions
+from imaging.resample import resample_structures
+from imaging.shapes import Mask, Points
+from imaging.structures import RoiType, StructureSet, named
+from planning.arrange import target_of
+from planning.check.judge import GoalResult, limit_of
+from planning.goals import Comparison, Goal, parts, same_name
+from planning.plan import Prescription
+
+from .objectives import Objective, SquaredDeviation, SquaredMean, SquaredOverdose, SquaredUnderdose
+
+# Shells of normal tissue by distance from the target (mm), and the share of the prescription that
+# dose should stay under there: a fall of some 3 % of the prescription a millimetre.
+_SHELLS = ((0.0, 3.0, 1.02), (3.0, 8.0, 0.9), (8.0, 15.0, 0.7), (15.0, 30.0, 0.5), (30.0, np.inf, 0.35))
+_SHELL_PRIORITY = 20.0
+_FAR, _FAR_PRIORITY = 15.0, 1.0
+_TARGET_PRIORITY = 100.0
+# Priority of a term for a goal of priority 1, 2, 3, 4.
+_ORGAN_PRIORITIES = (100.0, 50.0, 20.0, 5.0)
+# Terms aim a little under a limit: segments and sampling cost a few percent.
+_BELOW_LIMIT = 0.95
+
+# Points that each structure is sampled at; the rest of the body needs fewest.
+_MOST_POINTS = {"target": 6000, "shell": 2500, "organ": 1500}
+_FEWEST_VOXELS = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Where the optimiser looks at the dose.
+
+    Parameters
+    ----------
+    points
+        Positions (LPS, mm), shape ``(n, 3)``.
+    regions
+        For each structure or shell, which points belong to it.
+    volumes_cc
+        Volume of each structure (cm³).
+    """
+
+    points: Points
+    regions: Mapping[str, Integer[Tensor, " _"]]
+    volumes_cc: Mapping[str, float]
+
+
+def sample(structures: StructureSet, grid: Grid, organs: Sequence[str]) -> Sample:
+    """Points in the target, in some organs and in shells around the target, evenly spread over each.
+
+    Points are voxel centres of the dose grid; the target and structures that fill only a few of those
+    are sampled at their own voxels.
+
+    Parameters
+    ----------
+    structures
+        One target (kind PTV), organs and the body (kind EXTERNAL).
+    grid
+        The dose grid.
+    organs
+        Names of the organs to look at; empty ones are passed over.
+    """
+    coarse = resample_structures(structures, grid)
+    target = target_of(structures)
+    parts_of: dict[str, Points] = {}
+    for name, structure in structures.structures.items():
+        if name not in {target, *organs} or not bool(structure.mask.any()):
+            continue
+        most = _MOST_POINTS["target" if name == target else "organ"]
+        mask = coarse.mask(name)
+        # Coverage is decided at the target's edge, which the dose grid's voxels blur.
+        own = name == target or int(mask.sum()) < _FEWEST_VOXELS
+        parts_of[name] = _spread(structure.mask if own else mask, structures.grid if own else grid, most)
+    for name, mask in _shells(coarse, target).items():
+        if bool(mask.any()):
+            parts_of[name] = _spread(mask, grid, _MOST_POINTS["shell"])
+    everywhere, place = np.unique(np.concatenate(list(parts_of.values())), axis=0, return_inverse=True)
+    ends = np.cumsum([len(part) for part in parts_of.values()])
+    regions = {
+        name: torch.from_numpy(part)
+        for name, part in zip(parts_of, np.split(place.reshape(-1), ends[:-1]), strict=True)
+    }
+    volumes = {
+        name: int(s.mask.sum()) * structures.grid.voxel_volume / 1000
+        for name, s in structures.structures.items()
+    }
+    return Sample(everywhere, regions, volumes)
+
+
+def objectives_for(
+    goals: Sequence[Goal], drawn: Sample, target: str, prescription: Prescription
+) -> tuple[Objective, ...]:
+    """Terms (in Gy of one fraction) for the target, for organs with goals, and for the fall of dose around.
+
+    Parameters
+    ----------
+    goals
+        What is asked; those without a structure are passed over here and reported by ``judge``.
+    drawn
+        The structures and shells that there are.
+    target
+        Name of the planning target.
+    prescription
+        Dose and fractions.
+    """
+    dose = prescription.dose_gy / prescription.n_fractions
+    terms: list[Objective] = [
+        SquaredDeviation(target, dose, _TARGET_PRIORITY),
+        SquaredUnderdose(target, dose, _TARGET_PRIORITY),
+    ]
+    for low, high, share in _SHELLS:
+        name = _shell_name(low, high)
+        if name in drawn.regions:
+            terms.append(SquaredOverdose(name, share * dose, _SHELL_PRIORITY))
+            # Near the target the mean follows from the target's dose: pressing on it only costs coverage.
+            if low >= _FAR:
+                terms.append(SquaredMean(name, 0.0, _FAR_PRIORITY))
+    organs = [name for name in drawn.regions if name != target]
+    terms += [
+        _organ_term(goal, name, prescription)
+        for goal in goals
+        for name in organs
+        if same_name(goal.structure, name) and goal.comparison is Comparison.AT_MOST
+    ]
+    return tuple(terms)
+
+
+def strengthened(
+    objectives: Sequence[Objective], results: Sequence[GoalResult], factor: float = 3.0
+) -> tuple[Objective, ...]:
+    """The same terms, with greater priorities for the structures whose goals are not met."""
+    unmet = [result.goal.structure for result in results if result.met is False]
+    return tuple(
+        dataclasses.replace(term, priority=term.priority * factor)
+        if any(same_name(term.structure, name) for name in unmet)
+        else term
+        for term in objectives
+    )
+
+
+def _organ_term(goal: Goal, name: str, prescription: Prescription) -> Objective:
+    kind, number = parts(goal.metric)
+    priority = _ORGAN_PRIORITIES[min(max(goal.priority, 1), len(_ORGAN_PRIORITIES)) - 1]
+    if kind == "VGy":
+        total = number
+    elif kind == "V%":
+        total = number / 100 * prescription.dose_gy
+    else:
+        total = limit_of(goal, prescription)
+    limit = _BELOW_LIMIT * total / prescription.n_fractions
+    return (SquaredMean if kind == "Dmean" else SquaredOverdose)(name, limit, priority)
+
+
+def _shell_name(low: float, high: float) -> str:
+    return f"{low:g} to {high:g} mm from the target"
+
+
+def _shells(structures: StructureSet, target: str) -> dict[str, Mask]:
+    """The body outside the target, in shells of distance from it."""
+    body = _body(structures)
+    away = torch.from_numpy(
+        distance_transform_edt(~structures.mask(target).numpy(), sampling=structures.grid.spacing)
+    )
+    return {_shell_name(low, high): body & (away > low) & (away <= high) for low, high, _ in _SHELLS}
+
+
+def _body(structures: StructureSet) -> Mask:
+    names = named(structures, RoiType.EXTERNAL)
+    if len(names) != 1:
+        raise ValueError(
+            f"expected one body contour (kind EXTERNAL), got {', '.join(names) or 'none'}; contour the body"
+        )
+    return structures.mask(names[0])
+
+
+def _spread(mask: Mask, grid: Grid, most: int) -> Points:
+    """Centres of at most so many voxels of a mask, evenly spread.
+
+    The voxels are taken in steps of the golden ratio through their order, so that a lattice of kept
+    voxels does not fall in step with the planes of the grid.
+    """
+    voxels: Int64[np.ndarray, "n 3"] = torch.nonzero(mask).numpy()
+    n = len(voxels)
+    if n > most:
+        kept = np.sort(np.argsort(np.arange(n) * 0.6180339887498949 % 1, kind="stable")[:most])
+        voxels = voxels[kept]
+    return positions(grid, voxels.astype(np.float64))

@@ -1,0 +1,125 @@
+"""The weights of given segments, optimised again: what is delivered, not what was wished."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from planning.dose.bixels import Bixels
+from planning.dose.forward import transmitted
+from planning.dose.influence import Influence
+from planning.machine import Machine
+
+from .fluence import Progress, Result, minimise
+from .sequence import Segment, settle
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """The segments of one beam.
+
+    Parameters
+    ----------
+    bixels
+        The lattice that they were made on.
+    segments
+        In the order of delivery.
+    """
+
+    bixels: Bixels
+    segments: tuple[Segment, ...]
+
+
+def openness(
+    segments: Sequence[Segment], bixels: Bixels, machine: Machine
+) -> Float32[np.ndarray, "bixels segments"]:
+    """Share of the open fluence that each bixel gets from each segment, as the dose of a plan has it."""
+    shapes, jaws_x, jaws_y = settle(segments, machine)
+    shares = [transmitted(leaves, jaws_x, jaws_y, bixels, machine) for leaves in shapes]
+    return np.stack(shares, axis=1).astype(np.float32)
+
+
+def doses(matrix: Influence, fields: Sequence[Field], machine: Machine) -> Float32[Tensor, "points segments"]:
+    """Dose of every segment of every field, held for a weight of 1, at the influence's points (Gy)."""
+    columns, starts = matrix.columns.numpy(), matrix.row_starts.numpy()
+    # Rows come beam after beam, so that each beam is a slice of the matrix. An empty row counts to the
+    # beam of the next entry, where it adds nothing.
+    beam_of = np.searchsorted(matrix.beam_starts, columns[np.minimum(starts[:-1], len(columns) - 1)], "right")
+    firsts = np.searchsorted(beam_of - 1, np.arange(len(fields) + 1))
+    out = []
+    for n, field in enumerate(fields):
+        rows = slice(firsts[n], firsts[n + 1])
+        entries = slice(starts[firsts[n]], starts[firsts[n + 1]])
+        part = csr_array(
+            (
+                matrix.values.numpy()[entries],
+                columns[entries] - matrix.beam_starts[n],
+                starts[firsts[n] : firsts[n + 1] + 1] - starts[firsts[n]],
+            ),
+            shape=(rows.stop - rows.start, len(field.bixels.positions)),
+        )
+        dose = torch.zeros((matrix.n_voxels, len(field.segments)), dtype=torch.float32)
+        if field.segments:
+            added = torch.from_numpy(part @ openness(field.segments, field.bixels, machine))
+            dose.index_add_(0, matrix.voxels[rows], added)
+        out.append(dose)
+    return torch.cat(out, dim=1)
+
+
+def reweight(
+    fields: Sequence[Field],
+    dose: Float32[Tensor, "points segments"],
+    objective: Callable[[Tensor], tuple[float, Tensor]],
+    *,
+    max_iterations: int = 200,
+    progress: Progress | None = None,
+) -> tuple[tuple[Field, ...], Result]:
+    """The same fields with the weights that minimise an objective of their dose.
+
+    Parameters
+    ----------
+    fields
+        Segments of every beam; their weights are where the search begins.
+    dose
+        Dose of each segment for a weight of 1, as :func:`doses` gives it.
+    objective
+        Value and gradient of a dose.
+    max_iterations
+        Iterations at most.
+    progress
+        Told the share of the iterations done.
+    """
+    start = torch.tensor([s.weight for field in fields for s in field.segments], dtype=torch.float32)
+    result = minimise(
+        lambda w: dose @ w,
+        lambda g: dose.T @ g,
+        objective,
+        start,
+        max_iterations=max_iterations,
+        progress=progress,
+    )
+    return weighted(fields, result.weights), result
+
+
+def weighted(fields: Sequence[Field], weights: Float[Tensor, " segments"]) -> tuple[Field, ...]:
+    """The same fields with other weights, counted through all of them."""
+    values = iter(weights.tolist())
+    return tuple(
+        replace(field, segments=tuple(replace(s, weight=float(next(values))) for s in field.segments))
+        for field in fields
+    )
+
+
+def without_short(
+    fields: Sequence[Field], min_weight: float
+) -> tuple[tuple[Field, ...], Bool[Tensor, " segments"]]:
+    """The fields without the segments of less than a weight, and which of all segments stay."""
+    kept = tuple(
+        replace(field, segments=tuple(s for s in field.segments if s.weight >= min_weight))
+        for field in fields
+    )
+    return kept, torch.tensor([s.weight >= min_weight for field in fields for s in field.segments])
