@@ -6,6 +6,7 @@ the groups shared by all frames say for it.
 
 from pydicom.dataset import Dataset
 
+from .attributes import whole_number
 from .image_plane import ImagePlane, plane
 
 
@@ -22,7 +23,7 @@ def planes(dataset: Dataset) -> list[ImagePlane]:
         raise ValueError("expected values with slope and intercept, got a modality look-up table")
     if "SharedFunctionalGroupsSequence" in dataset or "PerFrameFunctionalGroupsSequence" in dataset:
         return _enhanced(dataset)
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
+    if whole_number(dataset, "NumberOfFrames", 1) > 1:
         raise ValueError(
             "expected the place of every frame, got a multi-frame image without functional groups"
         )
@@ -32,7 +33,7 @@ def planes(dataset: Dataset) -> list[ImagePlane]:
 def _enhanced(dataset: Dataset) -> list[ImagePlane]:
     shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or []), Dataset())
     own = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
-    n_frames = int(dataset.get("NumberOfFrames") or 1)
+    n_frames = whole_number(dataset, "NumberOfFrames", 1)
     if len(own) != n_frames:
         raise ValueError(f"expected functional groups for {n_frames} frames, got {len(own)}; export again")
     stacks = {str(_group("FrameContentSequence", frame, shared).get("StackID", "")) for frame in own}

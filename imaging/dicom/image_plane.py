@@ -13,6 +13,8 @@ from pydicom.dataset import Dataset
 from imaging.grid import Grid
 from imaging.shapes import Point, Points
 
+from .attributes import numbers
+
 # Headers round directions to about six digits; more than this is another direction.
 _SAME_DIRECTION = 1e-4
 # A slice further than this share of the spacing from its place is not evenly spaced.
@@ -88,26 +90,6 @@ def plane(
         intercept=intercept,
         units=units,
     )
-
-
-def numbers(dataset: Dataset, keyword: str, count: int) -> np.ndarray:
-    """An attribute of ``count`` finite numbers, shape ``(count,)``, float64.
-
-    Raises
-    ------
-    ValueError
-        If the attribute is missing, has another count, or is not finite.
-    """
-    try:
-        values = np.atleast_1d(np.array(dataset[keyword].value, dtype=np.float64))
-    except (KeyError, TypeError, ValueError):
-        values = np.empty(0)
-    if values.shape != (count,) or not np.isfinite(values).all():
-        raise ValueError(
-            f"expected {keyword} as {count} finite number{'s' * (count > 1)} in every image, got an image "
-            "without; it is damaged or not a slice of a scan"
-        )
-    return values
 
 
 def stack(planes: Sequence[ImagePlane]) -> tuple[list[int], Grid]:

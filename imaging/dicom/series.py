@@ -11,45 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydicom import dcmread
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    MediaStorageDirectoryStorage,
-    MRImageStorage,
-)
 
 from imaging.shapes import Voxels
 from imaging.source import Source
 from imaging.volume import Quantity, Volume, expect_finite
 
+from .attributes import whole_number
+from .files import Header, choose_series, image_headers, modality
 from .frames import planes
 from .image_plane import ImagePlane, stack
 from .opening import source_of
 from .pixels import stored
 
-_MODALITY = {
-    CTImageStorage: "CT",
-    EnhancedCTImageStorage: "CT",
-    LegacyConvertedEnhancedCTImageStorage: "CT",
-    MRImageStorage: "MR",
-    EnhancedMRImageStorage: "MR",
-    LegacyConvertedEnhancedMRImageStorage: "MR",
-}
 _QUANTITY = {"CT": Quantity.HU, "MR": Quantity.MR}
 # Scanners fill what lies outside the reconstruction with values that no tissue has.
 _AIR_HU = -1000.0
 _LOWEST_HU = -1024.0
-_UNDEFINED_LENGTH = 0xFFFFFFFF
-
-Header = tuple[Path, Dataset]
 
 
 def read_series(
@@ -83,90 +61,24 @@ def read_series(
     with warnings.catch_warnings():
         # Warnings about odd values quote them, and a value can be a name.
         warnings.simplefilter("ignore")
-        headers = _choose(_headers(path), series)
-        modality = _expect_one_scan([dataset for _, dataset in headers])
-        if quantity not in (None, _QUANTITY[modality]):
+        headers = choose_series(image_headers(path), series)
+        kind = _expect_one_scan([dataset for _, dataset in headers])
+        if quantity not in (None, _QUANTITY[kind]):
             wanted = next((m for m, q in _QUANTITY.items() if q is quantity), quantity)
-            raise ValueError(
-                f"expected an {wanted} series, got {modality}; give the {wanted} of this patient"
-            )
+            raise ValueError(f"expected an {wanted} series, got {kind}; give the {wanted} of this patient")
         where = [(file, n, p) for file, dataset in headers for n, p in enumerate(planes(dataset))]
-        if modality == "CT":
+        if kind == "CT":
             _expect_hounsfield([p for _, _, p in where])
         order, grid = stack([p for _, _, p in where])
-        data = _values(where, order, modality)
-        source = _source(headers, [where[n][0] for n in order], modality)
-    volume = Volume(data, grid, _QUANTITY[modality], source.frame)
+        data = _values(where, order, kind)
+        source = _source(headers, [where[n][0] for n in order], kind)
+    volume = Volume(data, grid, _QUANTITY[kind], source.frame)
     return expect_finite(volume), source
-
-
-def _headers(path: Path) -> list[Header]:
-    if not path.exists():
-        raise ValueError("expected a DICOM file or folder, got a path where there is none; check the path")
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    if not files:
-        raise ValueError("expected a folder with the files of a DICOM series, got an empty folder")
-    found = [(file, dataset) for file in files if (dataset := _header(file)) is not None]
-    images = [(file, dataset) for file, dataset in found if dataset.get("SOPClassUID") in _MODALITY]
-    if images:
-        return images
-    kinds = sorted({UID(dataset.get("SOPClassUID", "")).name for _, dataset in found} - {""})
-    raise ValueError(
-        f"expected MR or CT images, got {len(files)} file{'s' * (len(files) > 1)} of which none is one"
-        + (f" ({', '.join(kinds[:5])})" if kinds else "; none is DICOM")
-    )
-
-
-def _header(file: Path) -> Dataset | None:
-    try:
-        dataset = dcmread(file, stop_before_pixels=True)
-        if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-            return None
-        whole = "SOPClassUID" in dataset and not _ends_early(dataset)
-        if whole and dataset.SOPClassUID in _MODALITY:
-            # A file can end between two elements; these stand near the end of an image's header.
-            whole = "SeriesInstanceUID" in dataset and "PhotometricInterpretation" in dataset
-    except InvalidDicomError:
-        return None
-    except Exception:  # noqa: BLE001 - what a broken file makes pydicom raise is not a closed list
-        whole = False
-    if not whole:
-        raise ValueError("expected whole DICOM files, got one that is truncated or damaged; export it again")
-    return dataset
-
-
-def _choose(headers: list[Header], series: int | None) -> list[Header]:
-    groups: dict[str, list[Header]] = {}
-    for header in headers:
-        groups.setdefault(str(header[1].get("SeriesInstanceUID", "")), []).append(header)
-    uids = sorted(groups, key=lambda uid: (_series_number(groups[uid][0][1]), uid))
-    if series is None and len(uids) > 1:
-        listed = ", ".join(
-            f"{n}: {_modality(groups[uid][0][1])} of {len(groups[uid])} images"
-            for n, uid in enumerate(uids[:12], start=1)
-        )
-        raise ValueError(
-            f"expected one series, got {len(uids)} ({listed}); choose one by its number with series"
-        )
-    if series is not None and not 1 <= series <= len(uids):
-        raise ValueError(f"expected a series from 1 to {len(uids)}, got {series}")
-    return groups[uids[(series or 1) - 1]]
-
-
-def _series_number(dataset: Dataset) -> int:
-    try:
-        return int(dataset.SeriesNumber)
-    except (AttributeError, TypeError, ValueError):
-        return 0
-
-
-def _modality(dataset: Dataset) -> str:
-    return _MODALITY[dataset.SOPClassUID]
 
 
 def _expect_one_scan(headers: Sequence[Dataset]) -> str:
     """The modality of the images, if they are one patient's, in one frame, of one kind."""
-    kinds = {_modality(dataset) for dataset in headers}
+    kinds = {modality(dataset) for dataset in headers}
     said = {str(dataset.get("Modality", "")) for dataset in headers}
     if len(kinds) > 1 or said != kinds:
         raise ValueError(f"expected images of one modality, got {', '.join(sorted(kinds | said))}")
@@ -190,25 +102,17 @@ def _expect_hounsfield(planes: Sequence[ImagePlane]) -> None:
         raise ValueError(f"expected a CT in HU, got rescale type {', '.join(sorted(units))}")
 
 
-def _ends_early(dataset: Dataset) -> bool:
-    """Whether the file ended inside an element: pydicom hands on what is left without a word."""
-    elements = (dataset.get_item(tag) for tag in dataset.keys())  # noqa: SIM118 - items() would convert all
-    raw = [e for e in elements if isinstance(e, RawDataElement) and e.length != _UNDEFINED_LENGTH]
-    return any(len(e.value or b"") < e.length for e in raw)
-
-
-def _values(where: Sequence[tuple[Path, int, ImagePlane]], order: Sequence[int], modality: str) -> Voxels:
+def _values(where: Sequence[tuple[Path, int, ImagePlane]], order: Sequence[int], kind: str) -> Voxels:
     rows, columns = where[0][2].shape
     data = torch.empty((1, columns, rows, len(where)), dtype=torch.float32)
     slice_of = {n: k for k, n in enumerate(order)}
     held: tuple[Path | None, Dataset, np.ndarray] = (None, Dataset(), np.empty(0))
     for n, (file, frame, p) in enumerate(where):
         if held[0] != file:
-            dataset = dcmread(file)
-            held = (file, dataset, stored(dataset))
+            held = (file, *stored(file))
         _, dataset, frames = held
         values = frames[frame].astype(np.float64) * p.slope + p.intercept
-        if modality == "CT":
+        if kind == "CT":
             values = _without_padding(values, frames[frame], dataset)
         data[0, :, :, slice_of[n]] = torch.from_numpy(values.T.astype(np.float32))
     return data
@@ -217,22 +121,20 @@ def _values(where: Sequence[tuple[Path, int, ImagePlane]], order: Sequence[int],
 def _without_padding(values: np.ndarray, raw: np.ndarray, dataset: Dataset) -> np.ndarray:
     if "PixelPaddingValue" not in dataset:
         return values
-    ends = (
-        int(dataset.PixelPaddingValue),
-        int(dataset.get("PixelPaddingRangeLimit", dataset.PixelPaddingValue)),
-    )
+    first = whole_number(dataset, "PixelPaddingValue", 0)
+    ends = (first, whole_number(dataset, "PixelPaddingRangeLimit", first))
     padding = (raw >= min(ends)) & (raw <= max(ends)) & (values < _LOWEST_HU)
     return np.where(padding, _AIR_HU, values)
 
 
-def _source(headers: Sequence[Header], files: Sequence[Path], modality: str) -> Source:
+def _source(headers: Sequence[Header], files: Sequence[Path], kind: str) -> Source:
     first = headers[0][1]
     instances = {file: str(dataset.SOPInstanceUID) for file, dataset in headers}
     default = Source()
     return dataclasses.replace(
         source_of(first),
         instance_uids=tuple(instances[file] for file in files),
-        modality=modality,
+        modality=kind,
         position=str(first.get("PatientPosition") or default.position),
         body_part=str(first.get("BodyPartExamined") or default.body_part),
     )

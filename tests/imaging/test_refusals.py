@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pydicom
 import pytest
+import torch
 
 from imaging.dicom.series import read_series
 from imaging.volume import Quantity
@@ -250,3 +251,33 @@ def test_other_dicom_objects_alone(make_mr, oblique, edit):
 
     edit(folder, dose)
     _refused(folder, r"got 6 files of which none is one \(RT Dose Storage\)")
+
+
+def test_flipped_bytes_end_in_a_volume_or_in_one_sentence_that_names_nobody(make_ct, oblique):
+    _, _, folder = make_ct(oblique)
+    file = _file(folder, 3)
+    whole = file.read_bytes()
+    chance = np.random.default_rng(7)
+    said = []
+    for _ in range(120):
+        spoiled = bytearray(whole)
+        for place in chance.integers(132, len(whole), size=chance.integers(1, 6)):
+            spoiled[place] = chance.integers(256)
+        file.write_bytes(bytes(spoiled))
+        try:
+            read_series(folder, Quantity.HU)
+        except ValueError as refusal:
+            said.append(str(refusal))
+    assert 20 < len(said) < 110
+    assert all(sentence.startswith("expected ") for sentence in said)
+    assert not any(SECRETS.search(sentence) for sentence in said)
+
+
+def test_a_cut_file_that_is_no_image_is_passed_over(make_ct, oblique):
+    ct, _, folder = make_ct(oblique)
+    plan = pydicom.dcmread(_file(folder, 0))
+    plan.SOPClassUID = plan.file_meta.MediaStorageSOPClassUID = pydicom.uid.RTPlanStorage
+    plan.save_as(folder / "plan.dcm")
+    content = (folder / "plan.dcm").read_bytes()
+    (folder / "plan.dcm").write_bytes(content[: len(content) // 2])
+    assert torch.equal(read_series(folder, Quantity.HU)[0].data, ct.data)

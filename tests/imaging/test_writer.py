@@ -3,6 +3,8 @@
 import dataclasses
 import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel as nib
 import numpy as np
@@ -10,10 +12,16 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from imaging.dicom.series import read_series
 from imaging.dicom.writer import write_ct, write_mr
-from imaging.grid import Grid, close, corners
+from imaging.grid import Grid, close, corners, indices, positions
+from imaging.resample import resample
+from imaging.scan import read_scan
+from imaging.sitk import from_sitk
 from imaging.source import Source
 from imaging.volume import Quantity, Volume
 
@@ -46,6 +54,42 @@ def test_every_main_plane_keeps_hu_and_place(make_ct, name):
     back, _ = read_series(folder)
     assert torch.equal(back.data, ct.data)
     assert close(back.grid, ct.grid, 1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    angles=st.tuples(*[st.floats(-180, 180)] * 3),
+    spacing=st.tuples(*[st.floats(0.3, 6)] * 3),
+    place=st.tuples(*[st.floats(-400, 400)] * 3),
+    hand=st.sampled_from([1, -1]),
+)
+def test_any_orientation_keeps_hu_exactly_and_place_to_a_tenth_of_a_micrometre(angles, spacing, place, hand):
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * spacing
+    affine[:3, 2] *= hand
+    affine[:3, 3] = place
+    grid = Grid((4, 3, 5), affine)
+    hu = torch.randint(-1024, 31744, (1, 4, 3, 5), generator=torch.Generator().manual_seed(5)).float()
+    with TemporaryDirectory() as folder:
+        write_ct(Volume(hu, grid, Quantity.HU), Source(), Path(folder) / "ct")
+        back, _ = read_series(Path(folder) / "ct")
+    inside = np.indices(grid.shape).reshape(3, -1).T.astype(np.float64)
+    there = indices(back.grid, positions(grid, inside))
+    assert np.abs(there - np.rint(there)).max() * max(spacing) < 1e-4
+    i, j, k = np.rint(there).astype(int).T
+    assert torch.equal(back.data[0, i, j, k], hu.flatten())
+
+
+@pytest.mark.data
+def test_a_clinical_oblique_scan_keeps_place_and_signal_as_dicom(data, tmp_path):
+    mr, _ = read_scan(data / "tumour_mri" / "tcga_fg_6692" / "t2f.nii.gz", Quantity.MR)
+    write_mr(mr, Source(), tmp_path / "mr")
+    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "mr"))
+    theirs = from_sitk(sitk.ReadImage(names), Quantity.MR)
+    ours, _ = read_scan(tmp_path / "mr", Quantity.MR)
+    assert close(ours.grid, theirs.grid, 1e-3)
+    assert torch.equal(ours.data, theirs.data.float())
+    assert torch.allclose(resample(ours, mr.grid).data, mr.data, atol=0.05)
 
 
 def test_a_left_handed_volume_reads_back_right_handed_with_every_voxel_in_place(make_ct):
