@@ -25,6 +25,7 @@ from .surfaces import Shape, Table, look_up, mean_shape
 LOW = (-98.0, -108.0, -138.0)
 HIGH = (98.0, 122.0, 106.0)
 _REACH = 160.0  # half edge of the cube that smooth noise fills (mm)
+_SULCI = 9.0  # between neighbouring sulci, as seen from the centre (degrees)
 _FACE_TOP = 4.0  # no facial bone or sinus lies higher (mm)
 _VOXELS_AT_ONCE = 150_000  # what fits the cache is four times as fast
 
@@ -64,7 +65,7 @@ def average_head() -> Head:
     """The mean head; its folds are one fixed pattern, since folds have no average."""
     fixed = torch.Generator().manual_seed(152)
     still = torch.zeros(1, 3, 6, 6, 6)
-    return Head(mean_shape(), sulci(fixed, 10.0), (1.0, 1.0, 1.0), still, smooth_noise(fixed, 4, 11))
+    return Head(mean_shape(), sulci(fixed, _SULCI), (1.0, 1.0, 1.0), still, smooth_noise(fixed, 4, 11))
 
 
 def random_head(generator: torch.Generator) -> Head:
@@ -80,7 +81,7 @@ def random_head(generator: torch.Generator) -> Head:
     # A thicker scalp lifts the skin off the skull by as much everywhere.
     lift = 1.0 * draw[4] + (thickness - mean.thickness).clamp(-2, 2)
     shape = replace(mean, thickness=thickness, scalp=mean.scalp + lift)
-    folds = sulci(generator, 10.0)
+    folds = sulci(generator, _SULCI)
     warp = 2.0 * smooth_noise(generator, 3, 5)
     wrinkle = smooth_noise(generator, 4, 11)
     scale = (1 + 0.03 * draw[0], 1 + 0.03 * draw[1], 1 + 0.03 * draw[2])
@@ -147,7 +148,7 @@ def _body(head: Head, x: Field, y: Field, z: Field, skin: Field) -> Field:
     r, row, phi = _polar(head.shape, x, y, z)
     depth = look_up(head.shape.inner, row, phi) - r
     thickness = look_up(head.shape.thickness, row, phi)
-    label = _soft(x.abs(), y, z, skin, depth + thickness)
+    label = _soft(x.abs(), y, z, skin, depth + thickness, _noise(head.wrinkle, x, y, z))
     label = _vault(label, skin, depth, thickness)
     within = depth > 0
     label[within] = _within(head, x[within], y[within], z[within], depth[within])
@@ -172,8 +173,8 @@ def _skin(shape: Shape, x: Field, y: Field, z: Field) -> Field:
     rho = ((x - shape.center[0]) ** 2 + (y - shape.center[1]) ** 2).sqrt()
     below = rho - look_up(shape.face, (z - low) / (high - low), phi)
     # Below the jaw only the neck goes on.
-    neck = ((x / 1.0) ** 2 + ((y - 28.0) / 1.05) ** 2).sqrt() - 62.0
-    down = ((-122.0 - z) / 10.0).clamp(0, 1)
+    neck = (x**2 + (y - 36.0) ** 2).sqrt() - 60.0
+    down = ((-108.0 - z) / 30.0).clamp(0, 1)
     below = below * (1 - down) + below.maximum(neck) * down
     weight = ((z + 22.0) / 24.0).clamp(0, 1)
     weight = weight * weight * (3 - 2 * weight)
@@ -182,13 +183,14 @@ def _skin(shape: Shape, x: Field, y: Field, z: Field) -> Field:
     return skin.minimum(face.nose(ax, y, z)).minimum(face.ear(ax, y, z))
 
 
-def _soft(ax: Field, y: Field, z: Field, skin: Field, to_bone: Field) -> Field:
-    """Skin, fat beneath it, and muscle, before there is bone."""
+def _soft(ax: Field, y: Field, z: Field, skin: Field, to_bone: Field, grain: Tensor) -> Field:
+    """Skin, fat beneath it and between muscles, and muscle, before there is bone."""
     low = ((-z - 30.0) / 60.0).clamp(0, 1)
-    fat = (skin < -1.8) & (skin > -(4.2 + 3.0 * low))
-    cheek = ellipsoid(ax, y, z, (44.0, -36.0, -72.0), (12.0, 14.0, 16.0)) < 0
-    nape = ellipsoid(ax, y, z, (14.0, 84.0, -95.0), (26.0, 8.0, 40.0)) < 0
-    fat = (fat | cheek | (nape & (skin < -1.8))) & (to_bone < 0)
+    fat = (skin < -1.8) & (skin > -(4.2 + 3.0 * low + grain[1]))
+    cheek = ellipsoid(ax, y, z, (46.0, -38.0, -68.0), (7.0, 13.0, 16.0)) + 2.0 * grain[2] < 0
+    nape = ellipsoid(ax, y, z, (14.0, 84.0, -95.0), (26.0, 7.0, 40.0)) + 3.0 * grain[2] < 0
+    planes = (grain[0].abs() < 0.16 * low) & (skin < -1.8)
+    fat = (fat | cheek | (nape & (skin < -1.8)) | planes) & (to_bone < 0)
     return torch.where(fat, float(Tissue.FAT), float(Tissue.SCALP))
 
 
@@ -224,7 +226,9 @@ def _within(head: Head, x: Field, y: Field, z: Field, depth: Field) -> Field:
     hull = depth - head.csf
     tent = brain.tentorium(ax, y)
     over = (z - tent).where(y > 24.0, hull)
-    upper = brain.cerebrum(ax, y, z, hull.minimum(over - 0.8), sulcus, 13.0 + 3.0 * wrinkle[3])
+    # The falx sways, so that a sagittal slice near the midline meets cortex.
+    sway = (x + 0.8 * wrinkle[0]).abs()
+    upper = brain.cerebrum(sway, y, z, hull.minimum(over - 0.8), sulcus, 14.0 + 4.0 * wrinkle[3])
     lower = brain.cerebellum(ax, y, z, hull.minimum(-0.8 - over) - 0.8)
     label = torch.where((z < tent) & (y > 24.0), lower, upper)
     label = torch.where(brain.deep_grey(ax, y, z) < 0, float(Tissue.GREY), label)

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from torch.nn.functional import conv3d, grid_sample, pad
+from torch.nn.functional import grid_sample, interpolate
 
 from .folds import smooth_noise
 
@@ -64,16 +66,32 @@ def blur(image: Image, fwhm: float, spacing: float) -> Image:
         Voxel size (mm).
     """
     sigma = fwhm / spacing / math.sqrt(8 * math.log(2))
-    half = math.ceil(3 * sigma)
-    if half == 0:
-        return image
-    kernel = torch.exp(-0.5 * (torch.arange(-half, half + 1) / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    out = image[None, None]
-    for axis in range(3):
-        shape = [1, 1, 1, 1, 1]
-        shape[2 + axis] = 2 * half + 1
-        padding = [0, 0, 0, 0, 0, 0]
-        padding[2 * (2 - axis)] = padding[2 * (2 - axis) + 1] = half
-        out = conv3d(pad(out, padding, mode="replicate"), kernel.reshape(shape))
-    return out[0, 0]
+    out = np.empty(image.shape, dtype=np.float32)
+    gaussian_filter(image.numpy(), sigma, output=out, mode="nearest", truncate=3.0)
+    return torch.from_numpy(out)
+
+
+def texture(shape: tuple[int, int, int], fwhm: float, spacing: float, generator: torch.Generator) -> Image:
+    """Noise of zero mean and unit variance that is smooth over ``fwhm`` mm.
+
+    Where that is much longer than a voxel it is drawn on a coarser lattice and interpolated.
+
+    Parameters
+    ----------
+    shape
+        Voxels of the image.
+    fwhm
+        Full width at half maximum of the smoothing (mm).
+    spacing
+        Voxel size (mm).
+    generator
+        Draws the noise.
+    """
+    step = max(fwhm / 2, spacing)
+    coarse = [math.ceil(n * spacing / step) + 1 for n in shape]
+    noise = blur(torch.randn(coarse, generator=generator), fwhm, step)
+    if step > spacing:
+        noise = interpolate(noise[None, None], size=shape, mode="trilinear", align_corners=True)[0, 0]
+    else:
+        noise = noise[: shape[0], : shape[1], : shape[2]]
+    return (noise - noise.mean()) / noise.std()

@@ -11,7 +11,7 @@ from imaging.tissue import Tissue
 
 from .solids import Field, capsule, chain, ellipsoid
 
-CORTEX = 2.7
+CORTEX = 2.8
 _SULCUS_HALF = 0.45
 
 _LATERAL = [(6.0, -24.0, 6.0), (8.0, -8.0, 17.0), (12.0, 16.0, 19.0), (22.0, 36.0, 8.0)]
@@ -80,8 +80,9 @@ def cerebrum(ax: Field, y: Field, z: Field, hull: Field, sulcus: Field, depth: F
     depth
         How deep sulci reach here (mm).
     """
-    pial = (sulcus**2 + (hull - depth).clamp(min=0) ** 2).sqrt()
-    pial = pial.minimum(_fissures(ax, y, z)).sub(_SULCUS_HALF).minimum(hull)
+    surface = hull.minimum(_falx(ax, y, z))
+    pial = (sulcus**2 + (surface - depth).clamp(min=0) ** 2).sqrt()
+    pial = pial.minimum(_insula(ax, y, z)).sub(_SULCUS_HALF).minimum(surface)
     cortex = torch.where(pial < CORTEX, float(Tissue.GREY), float(Tissue.WHITE))
     return torch.where(pial < 0, float(Tissue.CSF), cortex)
 
@@ -98,13 +99,16 @@ def cerebellum(ax: Field, y: Field, z: Field, hull: Field) -> Field:
     return torch.where((hull < 0) | ((leaf > 0.93) & (hull < 5.0)), float(Tissue.CSF), grey)
 
 
-def _fissures(ax: Field, y: Field, z: Field) -> Field:
-    # The falx ends above the corpus callosum, whose upper face is an arch in the midline.
+def _falx(ax: Field, y: Field, z: Field) -> Field:
+    # Ends above the corpus callosum, whose upper face is an arch in the midline.
     arch = (((y - 8.0) / 38.0) ** 2 + ((z - 2.0) / 27.0) ** 2).sqrt()
-    falx = (ax**2 + ((1 - arch) * 30.0).clamp(min=0) ** 2).sqrt() - 0.5
+    return (ax**2 + ((1 - arch) * 30.0).clamp(min=0) ** 2).sqrt() - 0.7
+
+
+def _insula(ax: Field, y: Field, z: Field) -> Field:
+    # The lateral fissure, and the insula that it leads to.
     valley = -13.0 + 0.42 * (y + 14.0)
     off = (z - valley - 1.5 * torch.sin(ax / 5.0)).abs() * 0.9
     ends = (-22.0 - y).clamp(min=0) + (y - 38.0).clamp(min=0)
-    sylvian = (off**2 + (35.0 - ax).clamp(min=0) ** 2 + ends**2).sqrt() - 0.6
-    insula = ellipsoid(ax, y, z, (35.5, 2.0, 1.0), (1.2, 20.0, 13.0))
-    return falx.minimum(sylvian).minimum(insula)
+    lateral = (off**2 + (35.0 - ax).clamp(min=0) ** 2 + ends**2).sqrt() - 0.6
+    return lateral.minimum(ellipsoid(ax, y, z, (35.5, 2.0, 1.0), (1.2, 20.0, 13.0)))

@@ -5,7 +5,7 @@ import torch
 from imaging.tissue import Tissue
 from imaging.volume import Quantity, Volume
 
-from .artefacts import blur
+from .artefacts import blur, texture
 from .tissues import column
 
 _RESOLUTION = 1.1  # full width at half maximum of a head protocol (mm)
@@ -36,13 +36,10 @@ def to_hu(labels: Volume, generator: torch.Generator, noise: float = 8.0) -> Vol
     tissue = labels.expect(Quantity.LABEL).data[0].long()
     spacing = float(labels.grid.spacing.max())
     hu = column("hu")[tissue]
-    # Trabeculae and tables differ from place to place, by about a fifth (Schneider et al. 2000
-    # give 450 to 1500 HU between marrow-filled and compact bone).
-    rough = blur(torch.randn(hu.shape, generator=generator), 2.5 * spacing, spacing)
-    rough = rough / rough.std()
+    # Bone is denser in some places than in others.
+    rough = texture(labels.grid.shape, 4.0, spacing, generator)
     bone = (tissue == Tissue.SKULL) | (tissue == Tissue.MARROW)
-    hu = torch.where(bone, hu * (1 + 0.16 * rough), hu)
+    hu = torch.where(bone, hu * (1 + 0.12 * rough), hu)
     hu = blur(hu, _RESOLUTION, spacing)
-    grain = blur(torch.randn(hu.shape, generator=generator), spacing, spacing)
-    hu = (hu + noise * grain / grain.std()).clamp(-1000, 3071)
+    hu = (hu + noise * texture(labels.grid.shape, spacing, spacing, generator)).clamp(-1000, 3071)
     return Volume(hu[None], labels.grid, Quantity.HU, labels.frame)

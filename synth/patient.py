@@ -19,7 +19,7 @@ from imaging.volume import Quantity, Volume
 
 from . import contrast
 from .anatomy import anatomy
-from .artefacts import bias_field, blur, rician
+from .artefacts import bias_field, blur, rician, texture
 from .density import to_hu
 from .tissues import column
 from .tumour import grow, random_growth
@@ -103,23 +103,24 @@ def _images(labels: Volume, generator: torch.Generator) -> dict[str, Volume]:
     }
     tissue = labels.data[0].long()
     spacing = float(labels.grid.spacing.max())
-    texture = _texture(tissue, spacing, generator)
+    uneven = _unevenness(tissue, spacing, generator)
     out: dict[str, Volume] = {}
     for name, signal in signals.items():
         scale = _WHITE_LEVEL / float(signal[Tissue.WHITE])
-        image = blur((signal * scale)[tissue] * texture, _RESOLUTION, spacing)
+        image = blur((signal * scale)[tissue] * uneven, _RESOLUTION, spacing)
         image = image * bias_field(labels.grid.shape, 0.08, generator)
         image = rician(image, _WHITE_LEVEL / _SNR, generator)
         out[name] = Volume(image[None], labels.grid, Quantity.MR, labels.frame)
     return out
 
 
-def _texture(tissue: Tensor, spacing: float, generator: torch.Generator) -> Float[Tensor, "i j k"]:
+def _unevenness(tissue: Tensor, spacing: float, generator: torch.Generator) -> Float[Tensor, "i j k"]:
     """Variation within tissues, a few per cent, coarser than a voxel; strongest in muscle and tumour."""
-    noise = blur(torch.randn(tissue.shape, generator=generator), 4.0, spacing)
+    i, j, k = tissue.shape
+    noise = texture((i, j, k), 4.0, spacing, generator)
     strength = torch.full((max(Tissue) + 1,), 0.03)
     strength[[Tissue.SCALP, Tissue.ENHANCING, Tissue.NECROSIS, Tissue.MARROW]] = 0.12
-    return 1 + strength[tissue] * noise / noise.std()
+    return noise.mul_(strength[tissue]).add_(1)
 
 
 def _any(tissue: Tensor, *kinds: Tissue) -> Mask:

@@ -68,7 +68,8 @@ PROPERTIES: dict[Tissue, Properties] = {
     Tissue.AIR: Properties((1000, 1000), (100, 100), 0.0, 0.0, -1000, "no protons"),
     # Skin, muscle and connective tissue together; HU of muscle.
     Tissue.SCALP: Properties((1008, 1412), (44, 50), 0.75, 0.04, 45, "stanisz: skeletal muscle"),
-    Tissue.FAT: Properties((343, 382), (58, 68), 0.95, 0.0, -95, "bazelaire: subcutaneous fat"),
+    # Less signal than pure fat: septa, and shift between fat and water.
+    Tissue.FAT: Properties((343, 382), (58, 68), 0.7, 0.0, -95, "bazelaire: subcutaneous fat"),
     # T2 is far below any echo time of a clinical sequence.
     Tissue.SKULL: Properties((200, 260), (0.5, 0.5), 0.2, 0.0, 1150, "reichert"),
     Tissue.MARROW: Properties((549, 586), (49, 49), 0.55, 0.01, 420, "bazelaire: marrow; pd assumed"),

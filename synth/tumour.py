@@ -12,7 +12,7 @@ from imaging.shapes import Mask
 from imaging.tissue import Tissue
 from imaging.volume import Quantity, Volume
 
-from .artefacts import blur
+from .artefacts import texture
 
 # Share of glioblastomas by lobe: Larjavaara et al., Neuro-Oncology 9, 319 (2007); the rest of
 # their 1 % or deep sites is left out. Centre (distance from the midline, y, z in LPS mm from the
@@ -25,7 +25,7 @@ _LOBES = (
 )
 _STEP = 2.0  # growth is computed at this voxel size (mm) or the map's own, if coarser
 _WINDOW = 44.0  # half edge of the cube that a tumour may fill (mm)
-_SPEED = {Tissue.WHITE: 16.0, Tissue.GREY: 4.0, Tissue.CSF: 0.4}  # D/ρ (mm²)
+_SPEED = {Tissue.WHITE: 7.0, Tissue.GREY: 1.6, Tissue.CSF: 0.2}  # D/ρ (mm²)
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Growth:
 
     volume_cc: float = 24.0
     rim: float = 4.0
-    oedema: float = 0.06
+    oedema: float = 0.02
 
 
 def random_growth(generator: torch.Generator) -> Growth:
     """A tumour of 12 to 45 cc."""
     u = torch.rand(3, generator=generator).tolist()
-    return Growth(12.0 * 3.75 ** u[0], 3.0 + 2.0 * u[1], 0.03 + 0.07 * u[2])
+    return Growth(12.0 * 3.75 ** u[0], 3.0 + 2.0 * u[1], 0.008 + 0.03 * u[2])
 
 
 def grow(labels: Volume, growth: Growth, generator: torch.Generator) -> Volume:
@@ -118,14 +118,14 @@ def _spread(
 ) -> Float[Tensor, "i j k"]:
     """Cell density on the window, grown until its dense part has the volume asked for."""
     step = max(_STEP, spacing)
-    size = tuple(max(round(n * spacing / step), 2) for n in part.shape)
+    n_i, n_j, n_k = (max(round(n * spacing / step), 2) for n in part.shape)
+    size = (n_i, n_j, n_k)
     speed = torch.zeros(max(Tissue) + 1)
     for tissue, value in _SPEED.items():
         speed[tissue] = value
     diffusion = interpolate(speed[part.long()][None, None], size=size, mode="area")[0, 0]
     # Growth is uneven: some directions run ahead.
-    uneven = blur(torch.randn(size, generator=generator), 16.0, step)
-    diffusion = diffusion * torch.exp(0.7 * uneven / uneven.std())
+    diffusion = diffusion * torch.exp(0.6 * texture(size, 14.0, step, generator))
     u = torch.zeros(size)
     start = tuple(min(int((s + 0.5) * spacing / step), n - 1) for s, n in zip(seed, size, strict=True))
     u[start] = 1.0
@@ -161,10 +161,12 @@ def _parts(
     brain = (part == Tissue.GREY) | (part == Tissue.WHITE)
     core = _filled((density > 0.5) & brain, round(3.0 / spacing)) & (brain | (part == Tissue.CSF))
     depth = torch.from_numpy(distance_transform_edt(core.numpy(), sampling=spacing)).float()
-    uneven = blur(torch.randn(depth.shape, generator=generator), 9.0, spacing)
-    rim = growth.rim * (1 + 0.35 * uneven / uneven.std()).clamp(0.4, 1.8)
+    i, j, k = part.shape
+    uneven = texture((i, j, k), 9.0, spacing, generator)
+    rim = growth.rim * (1 + 0.35 * uneven).clamp(0.4, 1.8)
     out = part.clone()
-    oedema = (density > growth.oedema) & (part == Tissue.WHITE)
+    seep = density * torch.exp(texture((i, j, k), 16.0, spacing, generator))
+    oedema = (seep > growth.oedema) & (part == Tissue.WHITE)
     out[oedema] = Tissue.OEDEMA
     out[core] = Tissue.ENHANCING
     out[core & (depth > rim)] = Tissue.NECROSIS
