@@ -1,0 +1,135 @@
+"""The command ``spindose``. Commands import what they need when they run, so that help is at once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import RESEARCH_ONLY, answer, one_sentence, progress_bar
+
+app = typer.Typer(
+    name="spindose",
+    help=f"From spin to dose: radiotherapy planning of brain tumours from MRI alone. {RESEARCH_ONLY}",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+Scan = Annotated[Path, typer.Argument(help="A NIfTI file, a DICOM file or a folder with one DICOM series.")]
+Text = Annotated[str, typer.Option(help="Target: x,y,z,radius in LPS mm, a NIfTI mask, or an RTSTRUCT.")]
+Roi = Annotated[str, typer.Option(help="Which ROI of the RTSTRUCT is the target.")]
+Ctv = Annotated[float, typer.Option(help="GTV to CTV, inside the brain (mm).")]
+Ptv = Annotated[float, typer.Option(help="CTV to PTV (mm).")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder for the results.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Which synthetic patient.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Plan an embedded synthetic patient from its MRI, then check the plan on its true CT.
+
+    Example: `spindose demo OUT`, then open `OUT/review.html`.
+    """
+    with one_sentence(), progress_bar() as progress:
+        from .demo import walk_demo
+
+        summary = walk_demo(out, seed, progress)
+    answer(summary.as_json(), summary.lines(), as_json)
+
+
+@app.command()
+def plan(
+    mri: Scan,
+    target: Text,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    roi: Roi = "",
+    prescription: Annotated[str, typer.Option(help="Total dose in Gy / fractions.")] = "60/30",
+    ctv_margin: Ctv = 15.0,
+    ptv_margin: Ptv = 3.0,
+    beams: Annotated[int, typer.Option(min=3, max=15, help="Number of beams.")] = 9,
+    machine: Annotated[str, typer.Option(help="Machine to plan for.")] = "generic-6mv",
+    dose_spacing: Annotated[float, typer.Option(help="Voxel size of the dose grid (mm).")] = 3.0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Make UIDs from this seed; fresh otherwise.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """From one MRI to a deliverable plan, DICOM-RT files and a review page.
+
+    Killed at any time, the same command goes on from the last whole step.
+
+    Example: `spindose plan T1.nii.gz --target 30,-42,24,20 --out plan`
+    """
+    with one_sentence(), progress_bar() as progress:
+        from planning.plan import parse_prescription
+
+        from .plan import walk_plan
+        from .request import Request, parse_target
+
+        request = Request(
+            parse_prescription(prescription), ctv_margin, ptv_margin, beams, machine, dose_spacing, seed
+        )
+        summary = walk_plan(mri, parse_target(target, roi), out, request, progress)
+    answer(summary.as_json(), summary.lines(), as_json)
+
+
+@app.command()
+def mr2ct(
+    mri: Scan,
+    out: Annotated[Path, typer.Option(help="A .nii.gz file, or a folder for a DICOM series.")],
+    as_json: Json = False,
+) -> None:
+    """A synthetic CT of one MRI.
+
+    Example: `spindose mr2ct T1.nii.gz --out ct.nii.gz`
+    """
+    with one_sentence(), progress_bar() as progress:
+        from .single import convert_scan
+
+        facts = convert_scan(mri, out, progress)
+    answer(facts, [f"Synthetic CT: {out}"], as_json)
+
+
+@app.command()
+def contour(
+    mri: Scan,
+    out: Annotated[Path, typer.Option(help="A folder: DICOM CT and RTSTRUCT, and NIfTI masks.")],
+    as_json: Json = False,
+) -> None:
+    """Body, brain, skull, brainstem and eyes of one MRI.
+
+    Example: `spindose contour T1.nii.gz --out structures`
+    """
+    with one_sentence(), progress_bar() as progress:
+        from .single import contour_scan
+
+        facts = contour_scan(mri, out, progress)
+    answer(facts, [f"Structures: {out}"], as_json)
+
+
+@app.command()
+def dose(
+    rtplan: Annotated[Path, typer.Argument(help="An RTPLAN for a machine that Spindose describes.")],
+    ct: Annotated[Path, typer.Argument(help="The CT to compute it on: NIfTI or a DICOM series.")],
+    out: Annotated[Path, typer.Option(help="A .nii.gz file, or a .dcm file for an RTDOSE.")],
+    spacing: Annotated[float, typer.Option(min=1, max=5, help="Voxel size of the dose grid (mm).")] = 3.0,
+    as_json: Json = False,
+) -> None:
+    """The dose of an RTPLAN on any CT of the same frame of reference.
+
+    Example: `spindose dose plan/dicom/RTPLAN.dcm CT_FOLDER --out dose.nii.gz`
+    """
+    with one_sentence(), progress_bar() as progress:
+        from .single import dose_of_rtplan
+
+        facts = dose_of_rtplan(rtplan, ct, out, spacing, progress)
+    answer(facts, [f"Dose: {out}"], as_json)
+
+
+def main() -> None:
+    """Entry point of the command ``spindose``."""
+    app()

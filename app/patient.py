@@ -1,0 +1,188 @@
+"""The patient's walk: from one MRI to a deliverable plan and its dose, step by step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from imaging.case import Case
+from imaging.grid import Grid, around, axial, positions
+from imaging.intensity import correct_bias, head_mask
+from imaging.register import fit
+from imaging.resample import resample
+from imaging.shapes import Mask
+from imaging.structures import StructureSet
+from imaging.volume import Volume
+from mr2ct.bulk import to_ct
+from mr2ct.tissue_classes import classify
+from planning.arrange import arrange
+from planning.contour.prior import contours
+from planning.contour.targets import add_target
+from planning.density import relative_electron_density
+from planning.dose.forward import calculate
+from planning.goals import brain_goals
+from planning.machine import load_machine
+from planning.optimise.automatic import plan_automatically
+from planning.plan import Plan
+from planning.plan_file import read_plan, write_plan
+from synth.anatomy import anatomy
+
+from .request import Request
+from .steps import Progress, Walk
+
+BODY = "Body"
+_CT_VOXELS = (1.0, 1.0, 2.0)  # mm; smaller ones change no plan
+_PRIOR_VOXELS = 1.5  # mm
+_AIR_AROUND = 6.0  # mm of dose grid beyond the body
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """What the walk gave for one patient.
+
+    Parameters
+    ----------
+    scan
+        The MRI (volume ``mr``) and whose it is.
+    ct
+        Synthetic CT (HU) on an upright grid.
+    structures
+        Organs and targets, on the grid of the CT.
+    plan
+        Beams with their segments.
+    dose
+        Total dose of the segments (Gy) on the dose grid.
+    """
+
+    scan: Case
+    ct: Volume
+    structures: StructureSet
+    plan: Plan
+    dose: Volume
+
+
+def plan_patient(
+    walk: Walk, scan: Case, target: str, gtv: Callable[[Grid], Mask], request: Request
+) -> Planned:
+    """A plan for one scan, every step kept in the walk's folder.
+
+    Parameters
+    ----------
+    walk
+        Keeps the steps; its step ``scan`` has been walked.
+    scan
+        Holds the MRI as the volume ``mr``.
+    target
+        Hash or text that the target follows from.
+    gtv
+        Gives the gross tumour on a grid.
+    request
+        What is asked for.
+    """
+    head = walk.case(
+        "synthetic_ct",
+        "Synthetic CT",
+        {},
+        lambda: synthetic_ct(scan.volumes["mr"], walk.inside("Synthetic CT")),
+        after=("scan",),
+    )
+    ct = head.volumes["ct"]
+    drawn = walk.case(
+        "contours",
+        "Contours",
+        {"target": target, "ctv": request.ctv_margin, "ptv": request.ptv_margin},
+        lambda: Case({}, contoured(head.volumes["tissues"], gtv(ct.grid), request)),
+        after=("synthetic_ct",),
+    )
+    structures = kept_structures(drawn)
+    plan = walk.step(
+        "delivery",
+        "Plan",
+        {
+            "prescription": f"{request.prescription.dose_gy:g}/{request.prescription.n_fractions}",
+            "beams": request.n_beams,
+            "machine": request.machine,
+            "dose_spacing": request.dose_spacing,
+        },
+        lambda: optimised(ct, structures, request, walk.inside("Plan")),
+        lambda result, here: write_plan(result, here / "plan.json"),
+        lambda here: read_plan(here / "plan.json"),
+        after=("contours",),
+    )
+    kept = walk.case(
+        "dose",
+        "Dose of the segments",
+        {},
+        lambda: Case(
+            {
+                "dose": dose_on(
+                    plan,
+                    ct,
+                    structures.mask(BODY),
+                    dose_grid(ct.grid, structures.mask(BODY), request.dose_spacing),
+                )
+            }
+        ),
+        after=("delivery",),
+    )
+    return Planned(scan, ct, structures, plan, kept.volumes["dose"])
+
+
+def synthetic_ct(mr: Volume, progress: Progress) -> Case:
+    """Synthetic CT (HU) and tissues (labels) of one MRI, on an upright grid that covers it.
+
+    The anatomy prior comes from ``synth``, is aligned to the scan by ``imaging`` and read by
+    ``mr2ct``: the three meet here alone.
+    """
+    mr = resample(mr, around(mr.grid, _CT_VOXELS))
+    head = head_mask(mr)
+    mr = correct_bias(mr, head)
+    progress("Aligning the anatomy", 0.2)
+    aligned = fit(anatomy(_PRIOR_VOXELS), mr, head)
+    progress("Tissue classes", 0.8)
+    tissues = classify(mr, head, aligned)
+    return Case({"ct": to_ct(tissues), "tissues": tissues})
+
+
+def contoured(tissues: Volume, gtv: Mask, request: Request) -> StructureSet:
+    """Organs of the tissues, with GTV, CTV and PTV."""
+    return add_target(
+        contours(tissues), gtv, request.ctv_margin, request.ptv_margin, request.prescription.dose_gy
+    )
+
+
+def kept_structures(case: Case) -> StructureSet:
+    """The structures of a case that must have some."""
+    if case.structures is None:
+        raise ValueError("expected a case with structures, got none; contour it first")
+    return case.structures
+
+
+def optimised(ct: Volume, structures: StructureSet, request: Request, progress: Progress) -> Plan:
+    """A plan that meets the goals for the brain as well as it can."""
+    return plan_automatically(
+        relative_electron_density(ct, structures.mask(BODY)),
+        structures,
+        request.prescription,
+        load_machine(request.machine),
+        arrange(structures, request.n_beams),
+        brain_goals(),
+        dose_grid(ct.grid, structures.mask(BODY), request.dose_spacing),
+        progress,
+    )[0]
+
+
+def dose_on(plan: Plan, ct: Volume, body: Mask, grid: Grid) -> Volume:
+    """Total dose (Gy) of a plan's segments on a CT, on a dose grid."""
+    return calculate(plan, relative_electron_density(ct, body), grid, load_machine(plan.machine))
+
+
+def dose_grid(grid: Grid, body: Mask, spacing: float) -> Grid:
+    """An upright grid of cubes of ``spacing`` mm around a body on ``grid``."""
+    inside = body.nonzero()
+    ends = torch.stack([inside.amin(0), inside.amax(0)]).double().numpy()
+    low, high = positions(grid, ends)
+    return axial(
+        np.minimum(low, high) - _AIR_AROUND, np.maximum(low, high) + _AIR_AROUND, (spacing, spacing, spacing)
+    )

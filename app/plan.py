@@ -1,0 +1,55 @@
+"""``spindose plan``: a user's scan, planned and published."""
+
+import dataclasses
+from pathlib import Path
+
+from imaging.case import Case
+from imaging.dicom.header import complete
+from imaging.scan import read_scan
+from imaging.volume import Quantity
+
+from .patient import plan_patient
+from .publish import Summary, publish
+from .request import Request, Target
+from .steps import Progress, Walk, file_hash
+from .targets import gtv_of, target_key
+
+
+def walk_plan(mri: Path, target: Target, out: Path, request: Request, progress: Progress) -> Summary:
+    """From a scan on disk to DICOM files, ``plan.json`` and a review page in ``out``.
+
+    Parameters
+    ----------
+    mri
+        NIfTI file or DICOM series.
+    target
+        The gross tumour.
+    out
+        Where results go; an earlier run there is gone on with.
+    request
+        What is asked for.
+    progress
+        Called with what happens now and the share of it that is done.
+
+    Raises
+    ------
+    ValueError
+        If the scan, the target or the request cannot be planned, in one sentence.
+    """
+    inputs = {"MRI": file_hash(mri), "target": target_key(target)}
+    walk = Walk(out, progress)
+    scan = walk.case(
+        "scan",
+        "Reading the MRI",
+        {"mr": inputs["MRI"], "seed": request.seed},
+        lambda: read_mr(mri, request.seed),
+    )
+    planned = plan_patient(walk, scan, inputs["target"], gtv_of(target, scan), request)
+    return publish(walk, planned, request, inputs)
+
+
+def read_mr(path: Path, seed: int | None = None) -> Case:
+    """An MRI (volume ``mr``) with a study and a frame of reference, made up where it has none."""
+    mr, source = read_scan(path, Quantity.MR)
+    source = complete(source, *(() if seed is None else ("seed", seed, file_hash(path))))
+    return Case({"mr": dataclasses.replace(mr, frame=source.frame)}, source=source)

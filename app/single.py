@@ -1,0 +1,82 @@
+"""Single steps of the walk as commands: a synthetic CT, contours, a dose."""
+
+from pathlib import Path
+
+from pydicom.uid import RTPlanStorage
+
+from imaging.atomic import new_folder
+from imaging.case import Case
+from imaging.dicom.opening import open_object
+from imaging.dicom.rtdose import write_rtdose
+from imaging.dicom.rtstruct import write_rtstruct
+from imaging.dicom.writer import write_ct
+from imaging.folder import write_case
+from imaging.nifti import write_nifti
+from imaging.scan import read_scan
+from imaging.volume import Quantity
+from planning.contour.body import body_of
+from planning.contour.prior import contours
+from planning.machine import load_machine
+from planning.rtplan_reader import read_rtplan
+
+from .patient import dose_grid, dose_on, synthetic_ct
+from .plan import read_mr
+from .steps import Progress
+
+
+def convert_scan(mri: Path, out: Path, progress: Progress) -> dict[str, object]:
+    """A synthetic CT of one MRI, as a NIfTI file or a DICOM series, by the name of ``out``."""
+    scan = read_mr(mri)
+    ct = synthetic_ct(scan.volumes["mr"], progress).volumes["ct"]
+    if out.name.endswith((".nii", ".nii.gz")):
+        write_nifti(ct, out)
+    else:
+        write_ct(ct, scan.source, out)
+    return {"ct": str(out), "shape": ct.grid.shape, "spacing_mm": ct.grid.spacing.tolist()}
+
+
+def contour_scan(mri: Path, out: Path, progress: Progress) -> dict[str, object]:
+    """Organs of one MRI: a synthetic CT with its RTSTRUCT, and NIfTI masks, in a folder."""
+    scan = read_mr(mri)
+    head = synthetic_ct(scan.volumes["mr"], progress)
+    ct, structures = head.volumes["ct"], contours(head.volumes["tissues"])
+    with new_folder(out) as here:
+        source = write_ct(ct, scan.source, here / "CT")
+        write_rtstruct(structures, source, ct.grid, here / "RTSTRUCT.dcm")
+        (here / "masks").mkdir()
+        write_case(Case({}, structures, scan.source), here / "masks")
+    cc = {
+        name: float(s.mask.sum()) * ct.grid.voxel_volume / 1000 for name, s in structures.structures.items()
+    }
+    return {"structures": str(out), "volumes_cc": cc}
+
+
+def dose_of_rtplan(
+    rtplan: Path, ct: Path, out: Path, spacing: float, progress: Progress
+) -> dict[str, object]:
+    """The total dose of an RTPLAN on a CT, as a NIfTI file, or as an RTDOSE if ``out`` ends in .dcm.
+
+    Raises
+    ------
+    ValueError
+        If the plan is for a machine that is not described here, or in another frame of
+        reference than a DICOM CT.
+    """
+    header = open_object(rtplan, RTPlanStorage)
+    plan = read_rtplan(rtplan)
+    plan = read_rtplan(rtplan, machine=load_machine(plan.machine))
+    volume, source = read_scan(ct, Quantity.HU)
+    if source.frame and source.frame != str(header.get("FrameOfReferenceUID") or ""):
+        raise ValueError(
+            "expected a CT in the plan's frame of reference, got one in another; "
+            "take the CT that the plan was made on, or register the scans first"
+        )
+    progress("Dose of the segments", 0.0)
+    body = body_of(volume)
+    dose = dose_on(plan, volume, body, dose_grid(volume.grid, body, spacing))
+    progress("Dose of the segments", 1.0)
+    if out.suffix == ".dcm":
+        write_rtdose(dose, source, out, plan_uid=str(header.SOPInstanceUID))
+    else:
+        write_nifti(dose, out)
+    return {"dose": str(out), "max_gy": float(dose.data.max()), "spacing_mm": spacing}

@@ -1,0 +1,89 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from app.cli import app
+from imaging.grid import Grid
+from imaging.nifti import write_nifti
+from imaging.volume import Quantity, Volume
+
+COMMANDS = ["demo", "plan", "mr2ct", "contour", "dose"]
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture
+def empty_scan(tmp_path) -> Path:
+    grid = Grid((20, 20, 20), np.diag([5.0, 5.0, 5.0, 1.0]))
+    path = tmp_path / "t1.nii.gz"
+    write_nifti(Volume(torch.zeros(1, 20, 20, 20), grid, Quantity.MR), path)
+    return path
+
+
+def test_help_imports_neither_torch_nor_simpleitk():
+    code = (
+        "import sys; from app.cli import app; from typer.testing import CliRunner;"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0;"
+        "print([m for m in ('torch', 'SimpleITK', 'scipy', 'pydicom', 'matplotlib') if m in sys.modules])"
+    )
+    asked = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert asked.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"spindose {command}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (["--target", "1,2,3"], "x,y,z,radius in LPS mm"),
+        (["--target", "0,0,0,-1"], "radius above 0 mm"),
+        (["--target", "0,0,0,10", "--prescription", "60"], "such as 60/30"),
+        (["--target", "0,0,0,10", "--ptv-margin", "99"], "margin of 0-50 mm"),
+        (["--target", "0,0,0,10", "--dose-spacing", "9"], "dose grid of 1-5 mm"),
+        (["--target", "0,0,0,10"], "expected"),  # an image of nothing
+    ],
+)
+def test_bad_input_ends_with_status_2_and_one_sentence(empty_scan, tmp_path, wrong, sentence):
+    result = run("plan", str(empty_scan), "--out", str(tmp_path / "out"), *wrong)
+    assert result.exit_code == 2
+    said = [line for line in result.stderr.splitlines() if line.startswith("spindose: ")]
+    assert len(said) == 1
+    assert sentence in said[0]
+    assert str(tmp_path) not in said[0]
+
+
+def test_a_missing_scan_is_named(tmp_path):
+    result = run("mr2ct", str(tmp_path / "none.nii.gz"), "--out", str(tmp_path / "ct.nii.gz"))
+    assert result.exit_code == 2
+    assert "expected" in result.stderr
+    assert not (tmp_path / "ct.nii.gz").exists()
+
+
+def test_results_never_go_into_a_folder_of_other_files(empty_scan, tmp_path):
+    result = run("plan", str(empty_scan), "--target", "0,0,0,10", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "got one that holds other files" in result.stderr
+
+
+def test_json_is_for_programs(monkeypatch, tmp_path):
+    from app import demo
+    from app.publish import Summary
+
+    monkeypatch.setattr(demo, "walk_demo", lambda out, *_: Summary(out, (), {}))
+    result = run("demo", str(tmp_path), "--json")
+    said = json.loads(result.stdout)
+    assert said["review"] == str(tmp_path / "review.html")
+    assert "not a medical device" in said["note"]

@@ -1,0 +1,170 @@
+"""The whole walk on a coarse synthetic patient: slow, but it is the main job."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from app.cli import app
+from app.demo import walk_demo
+from app.steps import file_hash
+from imaging.folder import read_case
+from imaging.nifti import write_nifti
+from imaging.scan import read_scan
+from imaging.volume import Quantity
+from planning.check.gamma import gamma_pass
+
+pytestmark = pytest.mark.slow
+
+SPACING = 3.0  # mm, of the patient's scans
+
+
+def quiet(title: str, share: float) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("walk") / "demo"
+    walk_demo(out, 1, quiet, SPACING)
+    return out
+
+
+def plan_facts(out: Path) -> dict:
+    return json.loads((out / "plan.json").read_text())
+
+
+def headers(out: Path) -> list[pydicom.Dataset]:
+    return [pydicom.dcmread(p, stop_before_pixels=True) for p in sorted((out / "dicom").rglob("*.dcm"))]
+
+
+def test_the_target_is_covered(demo):
+    met = {(g["structure"], g["goal"]): g["met"] for g in plan_facts(demo)["goals"]}
+    assert met["PTV", "D95% >= 95 %"] is True
+
+
+def test_the_plan_holds_on_the_true_ct(demo):
+    found = plan_facts(demo)["true_ct"]
+    assert abs(found["structures"]["PTV"]["mean_difference_percent"]) < 2.0
+    assert found["gamma_2_2_percent"] > 95.0
+
+
+def test_every_file_says_research_only(demo):
+    assert "esearch use only" in plan_facts(demo)["note"]
+    assert "esearch use only" in (demo / "review.html").read_text()
+    for dataset in headers(demo):
+        assert "RESEARCH ONLY" in dataset.SeriesDescription
+        if "ApprovalStatus" in dataset:
+            assert dataset.ApprovalStatus == "UNAPPROVED"
+
+
+def test_ct_structures_plan_and_dose_share_one_frame_and_refer_to_each_other(demo):
+    frame = read_case(demo / "scan").volumes["mr"].frame
+    found = {d.Modality: d for d in headers(demo)}
+    assert set(found) == {"CT", "RTSTRUCT", "RTPLAN", "RTDOSE"}
+    assert {d.get("FrameOfReferenceUID", frame) for d in found.values()} == {frame}
+    assert len({(d.PatientID, d.StudyInstanceUID) for d in found.values()}) == 1
+    dose, plan = found["RTDOSE"], found["RTPLAN"]
+    assert dose.ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID == plan.SOPInstanceUID
+    structures = found["RTSTRUCT"].SOPInstanceUID
+    assert plan.ReferencedStructureSetSequence[0].ReferencedSOPInstanceUID == structures
+
+
+@pytest.mark.tools
+def test_every_dicom_file_passes_dciodvfy(demo, dciodvfy):
+    assert [e for p in sorted((demo / "dicom").rglob("*.dcm")) for e in dciodvfy(p)] == []
+
+
+def test_the_written_rtplan_gives_the_dose_again(demo, tmp_path):
+    out = tmp_path / "dose.nii.gz"
+    arguments = ["dose", str(demo / "dicom" / "RTPLAN.dcm"), str(demo / "dicom" / "CT"), "--out", str(out)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    again, _ = read_scan(out, Quantity.DOSE)
+    ours = read_case(demo / "dose").volumes["dose"]
+    assert gamma_pass(ours, again, 1.0, 1.0, n_points=4000).pass_percent > 99.0
+
+
+def test_walking_again_computes_nothing(demo):
+    seen: list[str] = []
+    before = file_hash(demo / ".steps")
+    walk_demo(demo, 1, lambda title, share: seen.append(title) if 0 < share < 1 else None, SPACING)
+    assert seen == []
+    assert file_hash(demo / ".steps") == before
+
+
+def test_killed_and_walked_again_one_seed_gives_the_same_files(demo, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def kill(at: str):
+        def progress(title: str, share: float) -> None:
+            if title == at:
+                raise Killed
+
+        return progress
+
+    out = tmp_path / "again"
+    for step in ("Contours", "Dose of the segments", "DICOM"):
+        with pytest.raises(Killed):
+            walk_demo(out, 1, kill(step), SPACING)
+    walk_demo(out, 1, quiet, SPACING)
+    ours, theirs = (
+        {p.relative_to(d): p for d_ in [d] for p in d_.rglob("*") if p.is_file()} for d in (out, demo)
+    )
+    assert ours.keys() == theirs.keys()
+    for name, path in ours.items():
+        if path.suffix == ".dcm":
+            assert timeless(path) == timeless(theirs[name]), name
+        elif name.parts[0] != ".steps":  # seals hash the DICOM files, which hold times
+            assert path.read_bytes() == theirs[name].read_bytes(), name
+
+
+def timeless(path: Path) -> pydicom.Dataset:
+    """A DICOM file without the moments at which it was made."""
+    dataset = pydicom.dcmread(path)
+    for element in list(dataset):
+        if element.VR in {"DA", "TM", "DT"}:
+            del dataset[element.tag]
+    return dataset
+
+
+def test_a_users_scan_and_sphere_become_a_covered_plan(demo, tmp_path):
+    mr = read_case(demo / "scan").volumes["mr"]
+    write_nifti(mr, tmp_path / "t1.nii.gz")
+    structures = read_case(demo / "contours").structures
+    inside = structures.mask("GTV").nonzero().double().mean(dim=0).numpy()
+    x, y, z = structures.grid.affine[:3, :3] @ inside + structures.grid.affine[:3, 3]
+    out = tmp_path / "plan"
+    result = CliRunner().invoke(
+        app,
+        [
+            "plan",
+            str(tmp_path / "t1.nii.gz"),
+            "--target",
+            f"{x:.1f},{y:.1f},{z:.1f},15",
+            "--out",
+            str(out),
+            "--json",
+        ],
+    )
+    assert result.exit_code == 0, result.stderr
+    said = json.loads(result.stdout)
+    met = {(g["structure"], g["goal"]): g["met"] for g in said["goals"]}
+    assert met["PTV", "D95% >= 95 %"] is True
+    ptv = read_case(out / "contours").structures.mask("PTV")
+    assert torch.isfinite(read_case(out / "dose").volumes["dose"].data).all()
+    assert float(ptv.sum()) * 2 / 1000 == pytest.approx(4 / 3 * np.pi * 3.3**3, rel=0.4)
+
+
+def test_a_target_outside_the_head_is_refused(demo, tmp_path):
+    write_nifti(read_case(demo / "scan").volumes["mr"], tmp_path / "t1.nii.gz")
+    result = CliRunner().invoke(
+        app,
+        ["plan", str(tmp_path / "t1.nii.gz"), "--target", "500,0,0,15", "--out", str(tmp_path / "plan")],
+    )
+    assert result.exit_code == 2
+    assert "spindose: expected" in result.stderr
