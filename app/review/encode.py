@@ -93,7 +93,7 @@ def _nifti(codes: Volume) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "codes.nii"
         write_nifti(codes, path)
-        return gzip.compress(path.read_bytes(), 9, mtime=0)
+        return gzip.compress(path.read_bytes(), 6, mtime=0)
 
 
 def _base64(content: bytes) -> str:
