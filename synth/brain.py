@@ -80,8 +80,11 @@ def cerebrum(ax: Field, y: Field, z: Field, hull: Field, sulcus: Field, depth: F
     depth
         How deep sulci reach here (mm).
     """
-    surface = hull.minimum(_falx(ax, y, z))
-    pial = (sulcus**2 + (surface - depth).clamp(min=0) ** 2).sqrt()
+    falx = _falx(ax, y, z)
+    surface = hull.minimum(falx)
+    # Sulci of the medial face are shallower.
+    reach = hull.minimum(1.8 * falx)
+    pial = (sulcus**2 + (reach - depth).clamp(min=0) ** 2).sqrt()
     pial = pial.minimum(_insula(ax, y, z)).sub(_SULCUS_HALF).minimum(surface)
     cortex = torch.where(pial < CORTEX, float(Tissue.GREY), float(Tissue.WHITE))
     return torch.where(pial < 0, float(Tissue.CSF), cortex)

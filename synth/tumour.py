@@ -26,6 +26,7 @@ _LOBES = (
 _STEP = 2.0  # growth is computed at this voxel size (mm) or the map's own, if coarser
 _WINDOW = 44.0  # half edge of the cube that a tumour may fill (mm)
 _SPEED = {Tissue.WHITE: 7.0, Tissue.GREY: 1.6, Tissue.CSF: 0.2}  # D/ρ (mm²)
+_FASTEST = 20.0  # D/ρ at the most (mm²), which bounds the time step
 
 
 @dataclass(frozen=True)
@@ -125,30 +126,35 @@ def _spread(
         speed[tissue] = value
     diffusion = interpolate(speed[part.long()][None, None], size=size, mode="area")[0, 0]
     # Growth is uneven: some directions run ahead.
-    diffusion = diffusion * torch.exp(0.6 * texture(size, 14.0, step, generator))
+    diffusion = (diffusion * torch.exp(0.6 * texture(size, 14.0, step, generator))).clamp(max=_FASTEST)
+    faces = [_between(diffusion, axis) / step**2 for axis in range(3)]
     u = torch.zeros(size)
     start = tuple(min(int((s + 0.5) * spacing / step), n - 1) for s, n in zip(seed, size, strict=True))
     u[start] = 1.0
     wanted = growth.volume_cc * 1000 / step**3
-    dt = min(0.9 * step**2 / (6 * float(diffusion.max())), 0.1)
+    dt = min(0.9 * step**2 / (6 * _FASTEST), 0.1)
     for _ in range(round(40 / dt)):
         if float((u > 0.5).sum()) >= wanted:
             return interpolate(u[None, None], size=part.shape, mode="trilinear", align_corners=False)[0, 0]
-        u = u + dt * (_divergence(u, diffusion, step) + u * (1 - u))
+        u = u + dt * (_divergence(u, faces) + u * (1 - u))
     raise ValueError(
         f"expected room for a tumour of {growth.volume_cc:.0f} cc, "
         f"got {float((u > 0.5).sum()) * step**3 / 1000:.0f} cc; ask for a smaller one"
     )
 
 
-def _divergence(u: Tensor, diffusion: Tensor, step: float) -> Tensor:
-    # Flux between neighbours by their harmonic mean, so that nothing leaks through a barrier.
+def _between(diffusion: Tensor, axis: int) -> Tensor:
+    # Harmonic mean of neighbours, so that nothing leaks through a barrier.
+    n = diffusion.shape[axis] - 1
+    a, b = diffusion.narrow(axis, 0, n), diffusion.narrow(axis, 1, n)
+    return 2 * a * b / (a + b).clamp(min=1e-6)
+
+
+def _divergence(u: Tensor, faces: list[Tensor]) -> Tensor:
     out = torch.zeros_like(u)
-    for axis in range(3):
+    for axis, face in enumerate(faces):
         n = u.shape[axis] - 1
-        a, b = diffusion.narrow(axis, 0, n), diffusion.narrow(axis, 1, n)
-        face = 2 * a * b / (a + b).clamp(min=1e-6)
-        flux = face * (u.narrow(axis, 1, n) - u.narrow(axis, 0, n)) / step**2
+        flux = face * (u.narrow(axis, 1, n) - u.narrow(axis, 0, n))
         out.narrow(axis, 0, n).add_(flux)
         out.narrow(axis, 1, n).sub_(flux)
     return out
