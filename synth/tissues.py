@@ -64,23 +64,29 @@ class Properties:
 
 
 PROPERTIES: dict[Tissue, Properties] = {
-    Tissue.OUTSIDE: Properties((1000, 1000), (100, 100), 0.0, 0.0, -1000, "no protons"),
-    Tissue.AIR: Properties((1000, 1000), (100, 100), 0.0, 0.0, -1000, "no protons"),
+    Tissue.OUTSIDE: Properties((1000.0, 1000.0), (100.0, 100.0), 0.0, 0.0, -1000.0, "no protons"),
+    Tissue.AIR: Properties((1000.0, 1000.0), (100.0, 100.0), 0.0, 0.0, -1000.0, "no protons"),
     # Skin, muscle and connective tissue together; HU of muscle.
-    Tissue.SCALP: Properties((1008, 1412), (44, 50), 0.75, 0.04, 45, "stanisz: skeletal muscle"),
+    Tissue.SCALP: Properties((1008.0, 1412.0), (44.0, 50.0), 0.75, 0.04, 45.0, "stanisz: skeletal muscle"),
     # Less signal than pure fat: septa, and shift between fat and water.
-    Tissue.FAT: Properties((343, 382), (58, 68), 0.7, 0.0, -95, "bazelaire: subcutaneous fat"),
+    Tissue.FAT: Properties((343.0, 382.0), (58.0, 68.0), 0.7, 0.0, -95.0, "bazelaire: subcutaneous fat"),
     # T2 is far below any echo time of a clinical sequence.
-    Tissue.SKULL: Properties((200, 260), (0.5, 0.5), 0.2, 0.0, 1150, "reichert"),
-    Tissue.MARROW: Properties((549, 586), (49, 49), 0.55, 0.01, 420, "bazelaire: marrow; pd assumed"),
-    Tissue.CSF: Properties((4300, 4300), (2000, 2000), 1.0, 0.0, 6, "rooney; T2 assumed"),
-    Tissue.EYE: Properties((4300, 4300), (450, 450), 1.0, 0.0, 10, "patz: T2; T1 assumed as CSF"),
-    Tissue.GREY: Properties((1124, 1820), (95, 99), 0.83, 0.008, 39, "stanisz"),
-    Tissue.WHITE: Properties((884, 1084), (72, 69), 0.70, 0.005, 28, "stanisz"),
-    Tissue.BRAINSTEM: Properties((940, 1220), (76, 74), 0.73, 0.005, 32, "assumed, between stanisz"),
-    Tissue.NECROSIS: Properties((1900, 2600), (210, 190), 0.95, 0.01, 18, "assumed, between tumour and CSF"),
-    Tissue.OEDEMA: Properties((1250, 1500), (130, 125), 0.82, 0.012, 20, "assumed; uptake noeth"),
-    Tissue.ENHANCING: Properties((1300, 1700), (115, 110), 0.85, 0.13, 36, "assumed; uptake noeth"),
+    Tissue.SKULL: Properties((200.0, 260.0), (0.5, 0.5), 0.2, 0.0, 1150.0, "reichert"),
+    Tissue.MARROW: Properties(
+        (549.0, 586.0), (49.0, 49.0), 0.55, 0.01, 420.0, "bazelaire: marrow; pd assumed"
+    ),
+    Tissue.CSF: Properties((4300.0, 4300.0), (2000.0, 2000.0), 1.0, 0.0, 6.0, "rooney; T2 assumed"),
+    Tissue.EYE: Properties((4300.0, 4300.0), (450.0, 450.0), 1.0, 0.0, 10.0, "patz: T2; T1 assumed as CSF"),
+    Tissue.GREY: Properties((1124.0, 1820.0), (95.0, 99.0), 0.83, 0.008, 39.0, "stanisz"),
+    Tissue.WHITE: Properties((884.0, 1084.0), (72.0, 69.0), 0.70, 0.005, 28.0, "stanisz"),
+    Tissue.BRAINSTEM: Properties(
+        (940.0, 1220.0), (76.0, 74.0), 0.73, 0.005, 32.0, "assumed, between stanisz"
+    ),
+    Tissue.NECROSIS: Properties(
+        (1900.0, 2600.0), (210.0, 190.0), 0.95, 0.01, 18.0, "assumed, between tumour and CSF"
+    ),
+    Tissue.OEDEMA: Properties((1250.0, 1500.0), (130.0, 125.0), 0.82, 0.012, 20.0, "assumed; uptake noeth"),
+    Tissue.ENHANCING: Properties((1300.0, 1700.0), (115.0, 110.0), 0.85, 0.13, 36.0, "assumed; uptake noeth"),
 }
 
 
