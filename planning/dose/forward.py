@@ -10,7 +10,7 @@ from torch import Tensor
 
 from imaging.grid import Grid, positions
 from imaging.resample import resample
-from imaging.volume import Quantity, Volume
+from imaging.volume import Quantity, Volume, expect_finite
 from planning.beams import Beam, ControlPoint
 from planning.density import covering
 from planning.machine import Machine
@@ -63,7 +63,8 @@ def calculate(
     """
     if plan.machine != machine.name:
         raise ValueError(f"expected the machine {plan.machine} of the plan, got {machine.name}")
-    coarse = resample(density.expect(Quantity.DENSITY), covering(grid, density.grid))
+    expect_finite(density.expect(Quantity.DENSITY))
+    coarse = resample(density, covering(grid, density.grid))
     tissue = resample(coarse, grid).data[0] > 0
     points = positions(grid, torch.nonzero(tissue).cpu().numpy().astype(np.float64))
     states = [state for beam in plan.beams for state in _states(beam, machine)]

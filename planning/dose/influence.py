@@ -1,5 +1,6 @@
 """The influence matrix: dose of every bixel in every voxel."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,9 @@ def influence(
         return _rows(found, int(starts[n]), density.data.device)
 
     parts = each_beam(one, len(beams), density.data.device, "influence", progress)
-    values, columns, counts, voxels = (torch.cat(list(part)) for part in zip(*parts, strict=True))
+    pieces = [list(piece) for piece in zip(*parts, strict=True)]
+    del parts
+    values, columns, counts, voxels = (_joined(piece) for piece in pieces)
     if len(values) > _MOST_ENTRIES:
         raise ValueError(
             f"expected at most {_MOST_ENTRIES} influence entries, got {len(values)}; use a coarser dose grid"
@@ -117,29 +120,58 @@ def _rows(
     counts = [torch.empty(0, dtype=torch.int64, device=device)]
     voxels = [torch.empty(0, dtype=torch.int64, device=device)]
     for block in found:
-        # Exact zeros are bixels out of reach: the tables are positive within the cutoff.
+        # An exact zero adds no dose: out of reach, or in no depth. Nothing is cut by value.
         inside = block.dose != 0
         values.append(block.dose[inside])
         columns.append((block.bixels.int() + first_bixel).expand(inside.shape)[inside])
         counts.append(inside.sum(dim=1))
         voxels.append(block.voxels)
-    return torch.cat(values), torch.cat(columns), torch.cat(counts), torch.cat(voxels)
+    return _joined(values), _joined(columns), _joined(counts), _joined(voxels)
+
+
+def _joined(pieces: list[Tensor]) -> Tensor:
+    """All pieces in one, each let go as soon as it is copied; the list is empty afterwards."""
+    whole = torch.empty(sum(map(len, pieces)), dtype=pieces[0].dtype, device=pieces[0].device)
+    end = len(whole)
+    while pieces:
+        piece = pieces.pop()
+        whole[end - len(piece) : end] = piece
+        end -= len(piece)
+    return whole
 
 
 def apply(matrix: Influence, weights: Float[Tensor, " bixels"]) -> Float[Tensor, " voxels"]:
-    """Dose of bixel weights (Gy)."""
-    rows = _csr(matrix) @ weights.cpu().numpy()
-    dose = torch.zeros(matrix.n_voxels, dtype=weights.dtype)
-    return dose.index_add_(0, matrix.voxels, torch.from_numpy(rows).to(weights.dtype))
+    """Dose of bixel weights (Gy), where the matrix lies."""
+    if matrix.values.device.type == "cpu":
+        rows = torch.from_numpy(_csr(matrix) @ weights.numpy()).to(weights.dtype)
+    else:
+        rows = _sparse(matrix) @ weights
+    dose = torch.zeros(matrix.n_voxels, dtype=weights.dtype, device=weights.device)
+    return dose.index_add_(0, matrix.voxels, rows)
 
 
 def adjoint(matrix: Influence, gradient: Float[Tensor, " voxels"]) -> Float[Tensor, " bixels"]:
     """Transpose of :func:`apply`: gradient by dose to gradient by bixel weights."""
-    rows = gradient[matrix.voxels].numpy()
-    return torch.from_numpy(rows @ _csr(matrix)).to(gradient.dtype)
+    rows = gradient[matrix.voxels]
+    if matrix.values.device.type == "cpu":
+        return torch.from_numpy(rows.numpy() @ _csr(matrix)).to(gradient.dtype)
+    return _sparse(matrix).t() @ rows
 
 
 def _csr(matrix: Influence) -> csr_array:
     """The matrix as SciPy sees it, without copying."""
     parts = (matrix.values.numpy(), matrix.columns.numpy(), matrix.row_starts.numpy())
     return csr_array(parts, shape=(len(matrix.voxels), matrix.n_bixels))
+
+
+def _sparse(matrix: Influence) -> Tensor:
+    """The matrix as torch sees it, on its device, without copying."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            matrix.row_starts,
+            matrix.columns,
+            matrix.values,
+            size=(len(matrix.voxels), matrix.n_bixels),
+            check_invariants=False,
+        )

@@ -165,3 +165,17 @@ def _with(**changes):
 def test_a_plan_that_contradicts_itself_is_refused(plan, says):
     with pytest.raises(ValueError, match=says):
         calculate(plan, WATER, GRID, MACHINE)
+
+
+def test_a_density_with_nan_is_refused():
+    data = WATER.data.clone()
+    data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="finite"):
+        calculate(_plan(_open()), Volume(data, BOX, Quantity.DENSITY), GRID, MACHINE)
+
+
+def test_progress_is_told_beam_by_beam():
+    told = []
+    beams = [replace(_open(half=10.0), name=str(n)) for n in range(3)]
+    calculate(_plan(*beams), WATER, GRID, MACHINE, progress=lambda step, share: told.append((step, share)))
+    assert told == [("dose", 1 / 3), ("dose", 2 / 3), ("dose", 1.0)]

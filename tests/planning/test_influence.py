@@ -8,7 +8,7 @@ from imaging.volume import Quantity, Volume
 from planning.beams import Beam, bev_axes, project, source_position, to_bev
 from planning.dose.bixel_dose import CUTOFF
 from planning.dose.bixels import Bixels, covering
-from planning.dose.influence import adjoint, apply, influence
+from planning.dose.influence import _sparse, adjoint, apply, influence
 from planning.dose.pencil_beam import RESOLUTION, depth_factors, lateral_tables
 from planning.machine import load_machine
 from planning.optimise.fluence import optimise_fluence
@@ -99,6 +99,25 @@ def test_apply_and_adjoint_are_transposes():
     g = torch.rand(matrix.n_voxels, generator=random)
     left, right = float(apply(matrix, w) @ g), float(w @ adjoint(matrix, g))
     assert left == pytest.approx(right, rel=1e-5)
+
+
+def test_torchs_sparse_product_equals_scipys():
+    matrix = influence([FRONT], [_field()], WATER, _points(), MACHINE)
+    w, g = torch.linspace(0, 1, 16), torch.linspace(-1, 1, 400)
+    rows = _sparse(matrix) @ w
+    torch.testing.assert_close(torch.zeros(400).index_add_(0, matrix.voxels, rows), apply(matrix, w))
+    torch.testing.assert_close(_sparse(matrix).t() @ g[matrix.voxels], adjoint(matrix, g))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_cuda_device_gives_the_dose_of_the_processor():
+    there = Volume(WATER.data.cuda(), CUBE, Quantity.DENSITY)
+    w, g = torch.linspace(0, 1, 16), torch.linspace(-1, 1, 400)
+    here = influence([FRONT], [_field()], WATER, _points(), MACHINE)
+    matrix = influence([FRONT], [_field()], there, _points(), MACHINE)
+    torch.testing.assert_close(apply(matrix, w.cuda()).cpu(), apply(here, w), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(adjoint(matrix, g.cuda()).cpu(), adjoint(here, g), rtol=1e-3, atol=1e-4)
 
 
 def test_two_runs_and_any_number_of_cores_give_identical_bytes():
