@@ -72,19 +72,13 @@ PROPERTIES: dict[Tissue, Properties] = {
     Tissue.FAT: Properties((343.0, 382.0), (58.0, 68.0), 0.7, 0.0, -95.0, "bazelaire: subcutaneous fat"),
     # T2 is far below any echo time of a clinical sequence.
     Tissue.SKULL: Properties((200.0, 260.0), (0.5, 0.5), 0.2, 0.0, 1150.0, "reichert"),
-    Tissue.MARROW: Properties(
-        (549.0, 586.0), (49.0, 49.0), 0.55, 0.01, 420.0, "bazelaire: marrow; pd assumed"
-    ),
+    Tissue.MARROW: Properties((549.0, 586.0), (49.0, 49.0), 0.55, 0.01, 420.0, "bazelaire; pd assumed"),
     Tissue.CSF: Properties((4300.0, 4300.0), (2000.0, 2000.0), 1.0, 0.0, 6.0, "rooney; T2 assumed"),
     Tissue.EYE: Properties((4300.0, 4300.0), (450.0, 450.0), 1.0, 0.0, 10.0, "patz: T2; T1 assumed as CSF"),
     Tissue.GREY: Properties((1124.0, 1820.0), (95.0, 99.0), 0.83, 0.008, 39.0, "stanisz"),
     Tissue.WHITE: Properties((884.0, 1084.0), (72.0, 69.0), 0.70, 0.005, 28.0, "stanisz"),
-    Tissue.BRAINSTEM: Properties(
-        (940.0, 1220.0), (76.0, 74.0), 0.73, 0.005, 32.0, "assumed, between stanisz"
-    ),
-    Tissue.NECROSIS: Properties(
-        (1900.0, 2600.0), (210.0, 190.0), 0.95, 0.01, 18.0, "assumed, between tumour and CSF"
-    ),
+    Tissue.BRAINSTEM: Properties((940.0, 1220.0), (76.0, 74.0), 0.73, 0.005, 32.0, "assumed, as white"),
+    Tissue.NECROSIS: Properties((1900.0, 2600.0), (210.0, 190.0), 0.95, 0.01, 18.0, "assumed"),
     Tissue.OEDEMA: Properties((1250.0, 1500.0), (130.0, 125.0), 0.82, 0.012, 20.0, "assumed; uptake noeth"),
     Tissue.ENHANCING: Properties((1300.0, 1700.0), (115.0, 110.0), 0.85, 0.13, 36.0, "assumed; uptake noeth"),
 }

@@ -175,7 +175,8 @@ def _parts(
     oedema = (seep > growth.oedema) & (part == Tissue.WHITE)
     out[oedema] = Tissue.OEDEMA
     out[core] = Tissue.ENHANCING
-    out[core & (depth > rim)] = Tissue.NECROSIS
+    # The rim is closed, however coarse the voxels.
+    out[core & (depth > rim.clamp(min=1.01 * spacing))] = Tissue.NECROSIS
     return out
 
 
