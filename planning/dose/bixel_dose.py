@@ -95,18 +95,23 @@ def _block(
     """Dose of bixels in voxels that are given by their slopes from the beam's axis."""
     bx, by, bz, kx, ky = rays
     p, q = slope[:, :1], slope[:, 1:]
-    # Share of the depth along the bixel's ray in the depth along the axis.
-    along = p * bx + q * by + bz
-    x = ((p - kx) / along - kx).mul_(sad)
-    y = ((q - ky) / along - ky).mul_(sad)
-    within = x * x + y * y < cutoff**2
-    # grid_sample wants the second axis first, and -1..1 over the table.
-    last = (tables.shape[-1] - 1) * RESOLUTION / 2
-    at = torch.stack([y.abs_(), x.abs_()], dim=-1).div_(last).sub_(1)
+    # Scale to the isocentre distance, over the share of the depth along the bixel's ray.
+    scale = (p * bx).addcmul_(q, by).add_(bz).reciprocal_().mul_(sad)
+    # grid_sample wants the second axis first.
+    at = torch.empty((*scale.shape, 2), device=scale.device)
+    x, y = at[..., 1], at[..., 0]
+    torch.mul(p - kx, scale, out=x).sub_(sad * kx)
+    torch.mul(q - ky, scale, out=y).sub_(sad * ky)
+    within = (x * x).addcmul_(y, y) < cutoff**2
+    # -1..1 over the table, which is one quadrant.
+    at.abs_().mul_(2 / ((tables.shape[-1] - 1) * RESOLUTION)).sub_(1)
     lateral = torch.nn.functional.grid_sample(
         tables[None], at[None], mode="bilinear", padding_mode="border", align_corners=True
     )[0]
-    return (lateral * strength[:, :, None]).sum(dim=0).mul_(within)
+    dose = lateral[0] * strength[0, :, None]
+    for n in (1, 2):
+        dose.addcmul_(lateral[n], strength[n, :, None])
+    return dose.mul_(within)
 
 
 def _rays(bixels: Bixels, sad: float, device: torch.device) -> Float[Tensor, "5 b"]:
