@@ -75,8 +75,6 @@ class Provenance:
         SHA-256 of each input, by what it is (never by its file name or the patient's).
     parameters
         What was asked for, in words.
-    steps_s
-        Wall time of each step (s), in order.
     notes
         Anything else worth knowing, one sentence each.
     """
@@ -85,7 +83,6 @@ class Provenance:
     seed: int | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
-    steps_s: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

@@ -13,6 +13,9 @@ _VERDICTS = {
 }
 
 
+_GOAL_COLUMNS = ("Structure", "Goal", "Plan", "Result", "Source")
+
+
 def verdict(met: bool | None) -> str:
     """Whether something is met, in sign, word and shape."""
     kind, sign, word = _VERDICTS[met]
@@ -25,12 +28,27 @@ def goals_table(goals: Sequence[GoalRow]) -> str:
         return '<p class="none">No goals were set.</p>'
     judged = [goal for goal in goals if goal.met is not None]
     n_met = sum(goal.met is True for goal in judged)
-    rows = [
-        [escape(g.structure), escape(g.goal), escape(g.value), verdict(g.met), escape(g.source)]
-        for g in goals
+    count = f'<p class="count">{n_met} of {len(judged)} evaluated goals met.</p>'
+    return count + _table("goals", _GOAL_COLUMNS, map(_goal, judged)) + _open_goals(goals)
+
+
+def _open_goals(goals: Sequence[GoalRow]) -> str:
+    """The goals that could not be evaluated, folded away: never silently left out."""
+    rows = [[escape(g.structure), escape(g.goal), escape(g.value)] for g in goals if g.met is None]
+    if not rows:
+        return ""
+    body = _table("open-goals", ("Structure", "Goal", "Why it was not evaluated"), rows)
+    return f"<details><summary>{len(rows)} not evaluated</summary>{body}</details>"
+
+
+def _goal(goal: GoalRow) -> list[str]:
+    return [
+        escape(goal.structure),
+        escape(goal.goal),
+        escape(goal.value),
+        verdict(goal.met),
+        escape(goal.source),
     ]
-    body = _table("goals", ("Structure", "Goal", "Plan", "Result", "Source"), rows)
-    return f'<p class="count">{n_met} of {len(judged)} evaluated goals met.</p>{body}'
 
 
 def checks_table(checks: Sequence[CheckRow]) -> str:
@@ -54,10 +72,9 @@ def fact_list(facts: Mapping[str, str]) -> str:
 
 
 def provenance_block(provenance: Provenance) -> str:
-    """Version, seed, inputs, parameters, steps and notes."""
+    """Version, seed, inputs, parameters and notes."""
     seed = "none" if provenance.seed is None else str(provenance.seed)
     inputs = [[escape(k), f"<code>{escape(v)}</code>"] for k, v in provenance.inputs.items()]
-    steps = [[escape(k), f"{v:.1f} s"] for k, v in provenance.steps_s.items()]
     parts = [
         fact_list({"Software": f"Spindose {provenance.version}", "Seed": seed}),
         _section("Inputs", "inputs", ("Input", "SHA-256"), inputs),
@@ -67,7 +84,6 @@ def provenance_block(provenance: Provenance) -> str:
             ("Parameter", "Value"),
             [[escape(k), escape(v)] for k, v in provenance.parameters.items()],
         ),
-        _section("Steps", "steps", ("Step", "Time"), steps),
         "".join(f"<p>{escape(note)}</p>" for note in provenance.notes),
     ]
     return "".join(parts)
