@@ -18,6 +18,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Scan = Annotated[Path, typer.Argument(help="A NIfTI file, a DICOM file or a folder with one DICOM series.")]
+Series = Annotated[int | None, typer.Option(min=1, help="Which series of a folder with several.")]
 Text = Annotated[str, typer.Option(help="Target: x,y,z,radius in LPS mm, a NIfTI mask, or an RTSTRUCT.")]
 Roi = Annotated[str, typer.Option(help="Which ROI of the RTSTRUCT is the target.")]
 Ctv = Annotated[float, typer.Option(help="GTV to CTV, inside the brain (mm).")]
@@ -47,6 +48,7 @@ def plan(
     target: Text,
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     roi: Roi = "",
+    series: Series = None,
     prescription: Annotated[str, typer.Option(help="Total dose in Gy / fractions.")] = "60/30",
     ctv_margin: Ctv = 15.0,
     ptv_margin: Ptv = 3.0,
@@ -73,7 +75,7 @@ def plan(
         request = Request(
             parse_prescription(prescription), ctv_margin, ptv_margin, beams, machine, dose_spacing, seed
         )
-        summary = walk_plan(mri, parse_target(target, roi), out, request, progress)
+        summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series)
     answer(summary.as_json(), summary.lines(), as_json)
 
 
@@ -81,6 +83,7 @@ def plan(
 def mr2ct(
     mri: Scan,
     out: Annotated[Path, typer.Option(help="A .nii.gz file, or a folder for a DICOM series.")],
+    series: Series = None,
     as_json: Json = False,
 ) -> None:
     """A synthetic CT of one MRI.
@@ -90,7 +93,7 @@ def mr2ct(
     with one_sentence(), progress_bar() as progress:
         from .single import convert_scan
 
-        facts = convert_scan(mri, out, progress)
+        facts = convert_scan(mri, out, progress, series)
     answer(facts, [f"Synthetic CT: {out}"], as_json)
 
 
@@ -98,6 +101,7 @@ def mr2ct(
 def contour(
     mri: Scan,
     out: Annotated[Path, typer.Option(help="A folder: DICOM CT and RTSTRUCT, and NIfTI masks.")],
+    series: Series = None,
     as_json: Json = False,
 ) -> None:
     """Body, brain, skull, brainstem and eyes of one MRI.
@@ -107,7 +111,7 @@ def contour(
     with one_sentence(), progress_bar() as progress:
         from .single import contour_scan
 
-        facts = contour_scan(mri, out, progress)
+        facts = contour_scan(mri, out, progress, series)
     answer(facts, [f"Structures: {out}"], as_json)
 
 

@@ -15,7 +15,9 @@ from .steps import Progress, Walk, file_hash
 from .targets import gtv_of, target_key
 
 
-def walk_plan(mri: Path, target: Target, out: Path, request: Request, progress: Progress) -> Summary:
+def walk_plan(
+    mri: Path, target: Target, out: Path, request: Request, progress: Progress, series: int | None = None
+) -> Summary:
     """From a scan on disk to DICOM files, ``plan.json`` and a review page in ``out``.
 
     Parameters
@@ -30,6 +32,8 @@ def walk_plan(mri: Path, target: Target, out: Path, request: Request, progress: 
         What is asked for.
     progress
         Called with what happens now and the share of it that is done.
+    series
+        Which series of a DICOM folder to take where there are several, 1 for the first.
 
     Raises
     ------
@@ -41,15 +45,15 @@ def walk_plan(mri: Path, target: Target, out: Path, request: Request, progress: 
     scan = walk.case(
         "scan",
         "Reading the MRI",
-        {"mr": inputs["MRI"], "seed": request.seed},
-        lambda: read_mr(mri, request.seed),
+        {"mr": inputs["MRI"], "seed": request.seed, "series": series},
+        lambda: read_mr(mri, request.seed, series),
     )
     planned = plan_patient(walk, scan, inputs["target"], gtv_of(target, scan), request)
     return publish(walk, planned, request, inputs)
 
 
-def read_mr(path: Path, seed: int | None = None) -> Case:
+def read_mr(path: Path, seed: int | None = None, series: int | None = None) -> Case:
     """An MRI (volume ``mr``) with a study and a frame of reference, made up where it has none."""
-    mr, source = read_scan(path, Quantity.MR)
+    mr, source = read_scan(path, Quantity.MR, series)
     source = complete(source, *(() if seed is None else ("seed", seed, file_hash(path))))
     return Case({"mr": dataclasses.replace(mr, frame=source.frame)}, source=source)

@@ -1,14 +1,16 @@
 """What leaves the walk: DICOM files, ``plan.json`` and the review page."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from imaging.atomic import whole_file
-from imaging.dicom.header import RESEARCH_ONLY, software_version
+from imaging.dicom.header import RESEARCH_ONLY, date, software_version, time
 from imaging.dicom.rtdose import write_rtdose
 from imaging.dicom.rtstruct import write_rtstruct
 from imaging.dicom.writer import write_ct
@@ -141,7 +143,11 @@ def write_dicom(planned: Planned, folder: Path, words: tuple[object, ...]) -> No
     def uid(name: str) -> str:
         return seeded_uid(*words, name)
 
-    source = write_ct(planned.ct, planned.scan.source, folder / "CT", seed=(*words, "CT"))
+    now = datetime.now().astimezone()
+    of = planned.scan.source
+    # A study that began without a date, as from NIfTI, began when its results are filed.
+    of = of if of.study_date else dataclasses.replace(of, study_date=date(now), study_time=time(now))
+    source = write_ct(planned.ct, of, folder / "CT", seed=(*words, "CT"), when=now)
     structures = write_rtstruct(
         planned.structures,
         source,
@@ -149,6 +155,7 @@ def write_dicom(planned: Planned, folder: Path, words: tuple[object, ...]) -> No
         folder / "RTSTRUCT.dcm",
         series_uid=uid("RTSTRUCT series"),
         instance_uid=uid("RTSTRUCT"),
+        when=now,
     )
     machine = load_machine(planned.plan.machine)
     density = relative_electron_density(planned.ct, planned.structures.mask(BODY))
@@ -166,6 +173,7 @@ def write_dicom(planned: Planned, folder: Path, words: tuple[object, ...]) -> No
         surface_distances={name: mm for name, mm in distances.items() if mm is not None},
         series_uid=uid("RTPLAN series"),
         instance_uid=uid("RTPLAN"),
+        when=now,
     )
     write_rtdose(
         planned.dose,
@@ -174,6 +182,7 @@ def write_dicom(planned: Planned, folder: Path, words: tuple[object, ...]) -> No
         plan_uid=plan,
         series_uid=uid("RTDOSE series"),
         instance_uid=uid("RTDOSE"),
+        when=now,
     )
 
 

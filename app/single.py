@@ -24,9 +24,9 @@ from .plan import read_mr
 from .steps import Progress
 
 
-def convert_scan(mri: Path, out: Path, progress: Progress) -> dict[str, object]:
+def convert_scan(mri: Path, out: Path, progress: Progress, series: int | None = None) -> dict[str, object]:
     """A synthetic CT of one MRI, as a NIfTI file or a DICOM series, by the name of ``out``."""
-    scan = read_mr(mri)
+    scan = read_mr(mri, series=series)
     ct = synthetic_ct(scan.volumes["mr"], progress).volumes["ct"]
     if out.name.endswith((".nii", ".nii.gz")):
         write_nifti(ct, out)
@@ -35,9 +35,9 @@ def convert_scan(mri: Path, out: Path, progress: Progress) -> dict[str, object]:
     return {"ct": str(out), "shape": ct.grid.shape, "spacing_mm": ct.grid.spacing.tolist()}
 
 
-def contour_scan(mri: Path, out: Path, progress: Progress) -> dict[str, object]:
+def contour_scan(mri: Path, out: Path, progress: Progress, series: int | None = None) -> dict[str, object]:
     """Organs of one MRI: a synthetic CT with its RTSTRUCT, and NIfTI masks, in a folder."""
-    scan = read_mr(mri)
+    scan = read_mr(mri, series=series)
     head = synthetic_ct(scan.volumes["mr"], progress)
     ct, structures = head.volumes["ct"], contours(head.volumes["tissues"])
     with new_folder(out) as here:
