@@ -73,42 +73,45 @@ def _march(
 
     ``step`` is the way to the source per unit of the first axis: ±1, and two slopes within ±1.
     """
-    size = torch.tensor(lattice.shape, device=end.device)
-    flat, row, plane = lattice.reshape(-1), lattice.shape[2], lattice.shape[1] * lattice.shape[2]
-    total = torch.zeros_like(reach)
+    n_layers, n_rows, n_columns = lattice.shape
+    flat = lattice.reshape(-1)
+    total, sums = torch.zeros_like(reach), torch.zeros_like(reach)
     alive = torch.arange(len(end), device=end.device)
     forward = step[:, 0] > 0
     at = torch.zeros_like(reach)
     # Where the next plane lies, as travel from the end.
     following = torch.where(forward, end[:, 0].floor() + 1 - end[:, 0], end[:, 0] - (end[:, 0].ceil() - 1))
     layer = torch.where(forward, end[:, 0].floor(), end[:, 0].ceil() - 1).long()
-    u0, v0 = end[:, 1], end[:, 2]
     turn = 2 * forward.long() - 1
+    u, v = end[:, 1].contiguous(), end[:, 2].contiguous()
+    u0, v0 = u, v
+    du, dv = step[:, 1].contiguous(), step[:, 2].contiguous()
     n_planes = 0
     while len(alive):
         to = torch.minimum(following, reach)
-        u1, v1 = end[:, 1] + to * step[:, 1], end[:, 2] + to * step[:, 2]
-        base = layer.clamp(0, int(size[0]) - 1) * plane
-        cu0, cu1, fu = _crossing(u0, u1, int(size[1]))
-        cv0, cv1, fv = _crossing(v0, v1, int(size[2]))
+        # From the end each time: sums of steps would drift.
+        u1, v1 = torch.addcmul(u, to, du), torch.addcmul(v, to, dv)
+        cu0, cu1, fu = _crossing(u0, u1, n_rows)
+        cv0, cv1, fv = _crossing(v0, v1, n_columns)
         first, last = torch.minimum(fu, fv), torch.maximum(fu, fv)
-        earlier = fu < fv
-        middle = torch.where(earlier, cu1 * row + cv0, cu0 * row + cv1)
-        total_step = flat[base + cu0 * row + cv0] * first
-        total_step += flat[base + middle] * (last - first)
-        total_step += flat[base + cu1 * row + cv1] * (1 - last)
-        total[alive] += total_step * (to - at)
+        base = layer.clamp(0, n_layers - 1).mul_(n_rows)
+        row0, row1 = (base + cu0).mul_(n_columns), (base + cu1).mul_(n_columns)
+        middle = torch.where(fu < fv, row1 + cv0, row0 + cv1)
+        met = flat.index_select(0, row0 + cv0).mul_(first)
+        met.addcmul_(flat.index_select(0, middle), last - first)
+        met.addcmul_(flat.index_select(0, row1 + cv1), 1 - last)
+        sums.addcmul_(met, to - at)
         at, following, u0, v0, layer = to, following + 1, u1, v1, layer + turn
         n_planes += 1
         if n_planes % _PLANES_BETWEEN_DROPS == 0:
-            gone = (layer * turn > torch.where(turn > 0, size[0] - 1, 0)) | (at >= reach)
-            gone |= ((u0 < 0) & (step[:, 1] <= 0)) | ((u0 > size[1]) & (step[:, 1] >= 0))
-            gone |= ((v0 < 0) & (step[:, 2] <= 0)) | ((v0 > size[2]) & (step[:, 2] >= 0))
-            keep = ~gone
-            alive, end, step, reach, at, following = (
-                x[keep] for x in (alive, end, step, reach, at, following)
-            )
-            u0, v0, layer, turn = u0[keep], v0[keep], layer[keep], turn[keep]
+            gone = (layer * turn > torch.where(turn > 0, n_layers - 1, 0)) | (at >= reach)
+            gone |= ((u0 < 0) & (du <= 0)) | ((u0 > n_rows) & (du >= 0))
+            gone |= ((v0 < 0) & (dv <= 0)) | ((v0 > n_columns) & (dv >= 0))
+            total[alive] = sums
+            keep = torch.nonzero(~gone)[:, 0]
+            alive, reach, at, following, sums = (x[keep] for x in (alive, reach, at, following, sums))
+            u, v, u0, v0, du, dv = (x[keep] for x in (u, v, u0, v0, du, dv))
+            layer, turn = layer[keep], turn[keep]
     return total
 
 
