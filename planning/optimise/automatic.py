@@ -18,14 +18,15 @@ from planning.beams import Beam
 from planning.check.dvh import Dvh, dose_at_share, histogram
 from planning.check.judge import GoalResult, judge
 from planning.density import covering as lattice
+from planning.dose.bixel_dose import FULL_CUTOFF
 from planning.dose.bixels import Bixels, covering
 from planning.dose.forward import calculate
-from planning.dose.influence import Influence, adjoint, apply, influence
+from planning.dose.influence import Influence, apply, influence
 from planning.goals import Goal, about
 from planning.machine import Machine
 from planning.plan import Plan, Prescription
 
-from .fluence import minimise
+from .fluence import optimise_fluence
 from .from_goals import Sample, objectives_for, sample, strengthened
 from .objectives import Objective, evaluate
 from .segments import Field, doses, reweight, without_short
@@ -143,9 +144,9 @@ def plan_automatically(
     voxels = torch.nonzero(structures.mask(target)).numpy().astype(np.float64)
     seen = positions(structures.grid, voxels)
     bixels = [covering(seen, beam, machine) for beam in beams]
-    # The dose of the segments traces depths on the dose grid's spacing; so do we.
+    # As the dose of the segments is computed: depths on the dose grid's spacing, full lateral reach.
     coarse = resample(density, lattice(dose_grid, density.grid))
-    matrix = influence(beams, bixels, coarse, drawn.points, machine, progress=progress)
+    matrix = influence(beams, bixels, coarse, drawn.points, machine, cutoff=FULL_CUTOFF, progress=progress)
     terms = objectives_for(goals, drawn, target, prescription)
     weights, terms, wished = _fluence(matrix, drawn, terms, goals, prescription, chosen, progress)
     fields, reached = _segments(matrix, drawn, terms, weights, bixels, machine, chosen, progress)
@@ -173,13 +174,13 @@ def _fluence(
     progress: Progress | None,
 ) -> tuple[Tensor, tuple[Objective, ...], float]:
     """The best bixel weights, the terms they were found with, and the objective."""
-    weights = _start(matrix, drawn, terms)
+    weights = None
     for n in range(settings.n_rounds + 1):
-        found = minimise(
-            partial(apply, matrix),
-            partial(adjoint, matrix),
-            partial(evaluate, terms, drawn.regions),
-            weights,
+        found = optimise_fluence(
+            matrix,
+            terms,
+            drawn.regions,
+            start=weights,
             max_iterations=settings.max_iterations,
             progress=progress,
         )
@@ -187,16 +188,9 @@ def _fluence(
         dose = apply(matrix, weights) * prescription.n_fractions
         missed = judge(goals, sampled(dose, drawn), prescription)
         if n == settings.n_rounds or all(result.met is not False for result in missed):
-            return weights, terms, found.value
+            break
         terms = strengthened(terms, missed)
-    raise AssertionError("the last round returns")
-
-
-def _start(matrix: Influence, drawn: Sample, terms: Sequence[Objective]) -> Tensor:
-    """Even weights that give the target its dose on average."""
-    ones = torch.ones(matrix.n_bixels)
-    inside = drawn.regions[terms[0].structure]
-    return ones * (terms[0].dose_gy / float(apply(matrix, ones)[inside].mean()))
+    return found.weights, terms, found.value
 
 
 def _segments(

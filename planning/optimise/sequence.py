@@ -111,7 +111,8 @@ def sequence(
     n_levels
         Levels that the greatest weight is rounded to.
     min_area
-        Openings smaller than this are left out (mm² at the isocentre).
+        Openings smaller than this are left out (mm² at the isocentre), unless all are: a small target
+        needs small openings.
 
     Raises
     ------
@@ -141,11 +142,9 @@ def sequence(
     levels = np.zeros((len(mlc.boundaries) - 1, int(columns.max()) + 1), dtype=np.int64)
     levels[pairs, columns] = whole
     heights = np.diff(mlc.boundaries)
-    return [
-        Segment(first + width * np.stack([o.left, o.right]), o.weight * step)
-        for o in decompose(levels)
-        if float(((o.right - o.left) * width * heights).sum()) >= min_area
-    ]
+    openings = decompose(levels)
+    large = [o for o in openings if float(((o.right - o.left) * width * heights).sum()) >= min_area]
+    return [Segment(first + width * np.stack([o.left, o.right]), o.weight * step) for o in large or openings]
 
 
 def settle(

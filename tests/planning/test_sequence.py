@@ -113,6 +113,12 @@ def test_small_openings_are_left_out():
     assert all(_area(s) >= 50 for s in sequence(fluence.ravel(), LATTICE, mlc(), 8, min_area=50.0))
 
 
+def test_a_target_of_small_openings_only_keeps_them():
+    fluence = np.zeros((4, 6))
+    fluence[1, 2:4] = 1.0
+    assert [_area(s) for s in sequence(fluence.ravel(), LATTICE, mlc(), 8, min_area=500.0)] == [50.0]
+
+
 def _area(segment):
     return float((segment.leaves[1] - segment.leaves[0]).sum()) * 5
 
