@@ -173,7 +173,7 @@ def _skin(shape: Shape, x: Field, y: Field, z: Field) -> Field:
     rho = ((x - shape.center[0]) ** 2 + (y - shape.center[1]) ** 2).sqrt()
     below = rho - look_up(shape.face, (z - low) / (high - low), phi)
     # Below the jaw only the neck goes on.
-    neck = (x**2 + (y - 36.0) ** 2).sqrt() - 60.0
+    neck = ((x / 1.06) ** 2 + (y - 36.0) ** 2).sqrt() - 60.0
     down = ((-108.0 - z) / 30.0).clamp(0, 1)
     below = below * (1 - down) + below.maximum(neck) * down
     weight = ((z + 22.0) / 24.0).clamp(0, 1)
@@ -189,7 +189,7 @@ def _soft(ax: Field, y: Field, z: Field, skin: Field, to_bone: Field, grain: Ten
     fat = (skin < -1.8) & (skin > -(4.2 + 3.0 * low + grain[1]))
     cheek = ellipsoid(ax, y, z, (46.0, -38.0, -68.0), (7.0, 13.0, 16.0)) + 2.0 * grain[2] < 0
     nape = ellipsoid(ax, y, z, (14.0, 84.0, -95.0), (26.0, 7.0, 40.0)) + 3.0 * grain[2] < 0
-    planes = (grain[0].abs() < 0.11 * low) & (skin < -1.8)
+    planes = (grain[0].abs() < 0.07 * low) & (skin < -1.8)
     fat = (fat | cheek | (nape & (skin < -1.8)) | planes) & (to_bone < 0)
     return torch.where(fat, float(Tissue.FAT), float(Tissue.SCALP))
 
@@ -207,7 +207,8 @@ def _face(label: Field, ax: Field, y: Field, z: Field, skin: Field) -> Field:
     """Facial bones, eyes in their sockets, air, spinal canal."""
     hard = face.bone(ax, y, z)
     label = torch.where((hard < 0) & (skin < -1.5), float(Tissue.SKULL), label)
-    label = torch.where((hard < -2.8) & (skin < -3), float(Tissue.MARROW), label)
+    teeth = (z > -108.0) & (z < -74.0) & (y < -15.0)
+    label = torch.where((hard < -2.8) & (skin < -3) & ~teeth, float(Tissue.MARROW), label)
     lining = torch.where(face.eye_muscles(ax, y, z) < 0, float(Tissue.SCALP), float(Tissue.FAT))
     lining = torch.where(y < -62, float(Tissue.SCALP), lining)
     label = torch.where((face.orbit(ax, y, z) < 0) & (skin < -1.0), lining, label)
@@ -227,8 +228,9 @@ def _within(head: Head, x: Field, y: Field, z: Field, depth: Field) -> Field:
     tent = brain.tentorium(ax, y)
     over = (z - tent).where(y > 24.0, hull)
     # The falx sways, so that a sagittal slice near the midline meets cortex.
-    sway = (x + 0.8 * wrinkle[0]).abs()
-    upper = brain.cerebrum(sway, y, z, hull.minimum(over - 0.8), sulcus, 14.0 + 4.0 * wrinkle[3])
+    sway = (x + 0.6 * wrinkle[0]).abs()
+    above = hull.minimum(over - 0.8)
+    upper = brain.cerebrum(sway, shifted[1], shifted[2], above, sulcus, 14.0 + 4.0 * wrinkle[3])
     lower = brain.cerebellum(ax, y, z, hull.minimum(-0.8 - over) - 0.8)
     label = torch.where((z < tent) & (y > 24.0), lower, upper)
     label = torch.where(brain.deep_grey(ax, y, z) < 0, float(Tissue.GREY), label)

@@ -33,7 +33,7 @@ def bias_field(shape: tuple[int, int, int], strength: float, generator: torch.Ge
         jk = torch.meshgrid(axes[1], axes[2], indexing="ij")
         where = torch.stack([jk[1], jk[0], place.expand(jk[0].shape)], dim=-1)
         out[i] = grid_sample(cube, where[None, None], align_corners=False)[0, 0, 0]
-    return torch.exp(strength * (out - out.mean()))
+    return torch.exp(strength * (out - float(out.numpy().mean())))
 
 
 def rician(image: Image, sigma: float, generator: torch.Generator) -> Image:
@@ -94,4 +94,5 @@ def texture(shape: tuple[int, int, int], fwhm: float, spacing: float, generator:
         noise = interpolate(noise[None, None], size=shape, mode="trilinear", align_corners=True)[0, 0]
     else:
         noise = noise[: shape[0], : shape[1], : shape[2]]
-    return (noise - noise.mean()) / noise.std()
+    # numpy sums in one order, however many threads torch has.
+    return (noise - float(noise.numpy().mean())) / float(noise.numpy().std())

@@ -83,7 +83,7 @@ def cerebrum(ax: Field, y: Field, z: Field, hull: Field, sulcus: Field, depth: F
     falx = _falx(ax, y, z)
     surface = hull.minimum(falx)
     # Sulci of the medial face are shallower.
-    reach = hull.minimum(1.8 * falx)
+    reach = hull.minimum(2.4 * falx)
     pial = (sulcus**2 + (reach - depth).clamp(min=0) ** 2).sqrt()
     pial = pial.minimum(_insula(ax, y, z)).sub(_SULCUS_HALF).minimum(surface)
     cortex = torch.where(pial < CORTEX, float(Tissue.GREY), float(Tissue.WHITE))

@@ -53,4 +53,4 @@ def smooth_noise(generator: torch.Generator, channels: int, nodes: int) -> Tenso
         fine = torch.nn.functional.conv3d(
             torch.nn.functional.pad(fine, padding, mode="replicate"), weight, groups=channels
         )
-    return fine / fine.std()
+    return fine / float(fine.numpy().std())

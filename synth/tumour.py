@@ -24,7 +24,7 @@ _LOBES = (
     (0.03, (24.0, 78.0, 6.0), (4.0, 5.0, 6.0)),
 )
 _STEP = 2.0  # growth is computed at this voxel size (mm) or the map's own, if coarser
-_WINDOW = 44.0  # half edge of the cube that a tumour may fill (mm)
+_WINDOW = 62.0  # half edge of the cube that a tumour may fill (mm)
 _SPEED = {Tissue.WHITE: 7.0, Tissue.GREY: 1.6, Tissue.CSF: 0.2}  # D/ρ (mm²)
 _FASTEST = 20.0  # D/ρ at the most (mm²), which bounds the time step
 
