@@ -9,7 +9,8 @@ from the alignment itself, as in unified segmentation (Ashburner and Friston, Ne
 halfway between outside (0) and brain (4) would be skull (2); hence our own, with torch's gradients.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,16 +102,21 @@ def align(prior: Volume, mr: Volume, head: Volume, deformation: Deformation | No
     prior.expect(Quantity.LABEL)
     how = deformation or Deformation()
     signal = normalise(mr, head)
-    classes = _classes(prior)
+    with _one_thread():
+        return _aligned(_classes(prior), signal, head, how)
+
+
+def _aligned(classes: Volume, signal: Volume, head: Volume, how: Deformation) -> Volume:
+    """Displacement that takes the image to the prior's classes: pose, then coarse to fine."""
     pose = _pose(classes, signal, head)
-    knots = around(mr.grid, (how.knots_mm[0],) * 3)
+    knots = around(signal.grid, (how.knots_mm[0],) * 3)
     field = torch.zeros((3, *knots.shape))
     for knots_mm, voxels_mm, n_steps in zip(how.knots_mm, how.voxels_mm, how.n_steps, strict=True):
-        finer = around(mr.grid, (knots_mm,) * 3)
+        finer = around(signal.grid, (knots_mm,) * 3)
         start = sample(field, knots, lattice(finer)).reshape(3, *finer.shape)
         knots = finer
         field = _bend(classes, _image(signal, head, voxels_mm), pose, knots, start, n_steps, how.stiffness)
-    return _displacement(pose, field, knots, around(mr.grid, (4.0,) * 3), mr.frame)
+    return _displacement(pose, field, knots, around(signal.grid, (4.0,) * 3), signal.frame)
 
 
 def fit(prior: Volume, mr: Volume, head: Volume, deformation: Deformation | None = None) -> Volume:
@@ -120,6 +126,17 @@ def fit(prior: Volume, mr: Volume, head: Volume, deformation: Deformation | None
     """
     field = align(prior, mr, head, deformation)
     return warp(tissue_maps(prior, _PRIOR_MM, _PRIOR_BLUR_MM), field, around(mr.grid, (_PRIOR_MM,) * 3))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: sums in one order on every machine, and no threads waiting on small steps."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _classes(prior: Volume) -> Volume:
