@@ -5,7 +5,7 @@ its positions are LPS mm like ours.
 """
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
+import SimpleITK as sitk
 import torch
 
 from .grid import Grid

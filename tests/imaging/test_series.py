@@ -7,7 +7,7 @@ import gdcm
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
+import SimpleITK as sitk
 import torch
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
