@@ -62,7 +62,7 @@ class Settings:
     min_area: float = 200.0
     min_mu: float = 2.0
     n_rounds: int = 2
-    max_iterations: int = 100
+    max_iterations: int = 60
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def plan_automatically(
     terms = objectives_for(goals, drawn, target, prescription)
     weights, terms, wished = _fluence(matrix, drawn, terms, goals, prescription, chosen, progress)
     fields, reached = _segments(matrix, drawn, terms, weights, bixels, machine, chosen, progress)
-    plan, scale = _scaled(fields, beams, density, structures, prescription, machine, dose_grid)
+    plan, scale = _scaled(fields, beams, density, structures, prescription, machine, dose_grid, progress)
     seen_dose = _dose_of(matrix, fields, machine) * scale * prescription.n_fractions
     return plan, Report(
         judge(goals, sampled(seen_dose, drawn), prescription),
@@ -234,6 +234,7 @@ def _scaled(
     prescription: Prescription,
     machine: Machine,
     dose_grid: Grid,
+    progress: Progress | None,
 ) -> tuple[Plan, float]:
     """The plan with monitor units scaled on the dose of its segments, and the factor."""
     delivered = tuple(
@@ -244,7 +245,7 @@ def _scaled(
     plan = Plan(delivered, prescription, machine.name)
     target = structures.mask(target_of(structures))
     # Only the target's part of the dose grid is needed, voxel for voxel the same.
-    dose = calculate(plan, density, _around(target, structures.grid, dose_grid), machine)
+    dose = calculate(plan, density, _around(target, structures.grid, dose_grid), machine, progress=progress)
     scale = scale_for(histogram(dose, target, structures.grid), prescription)
     louder = tuple(replace(beam, mu=beam.mu * scale) for beam in delivered)
     return replace(plan, beams=louder), scale
