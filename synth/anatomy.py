@@ -188,7 +188,7 @@ def _soft(ax: Field, y: Field, z: Field, skin: Field, to_bone: Field, grain: Ten
     low = ((-z - 30.0) / 60.0).clamp(0, 1)
     fat = (skin < -1.8) & (skin > -(4.2 + 3.0 * low + grain[1]))
     cheek = ellipsoid(ax, y, z, (46.0, -38.0, -68.0), (7.0, 13.0, 16.0)) + 2.0 * grain[2] < 0
-    nape = ellipsoid(ax, y, z, (14.0, 84.0, -95.0), (26.0, 7.0, 40.0)) + 3.0 * grain[2] < 0
+    nape = ellipsoid(ax, y, z, (14.0, 85.0, -95.0), (24.0, 5.0, 38.0)) + 2.5 * grain[2] < 0
     planes = (grain[0].abs() < 0.07 * low) & (skin < -1.8)
     fat = (fat | cheek | (nape & (skin < -1.8)) | planes) & (to_bone < 0)
     return torch.where(fat, float(Tissue.FAT), float(Tissue.SCALP))
