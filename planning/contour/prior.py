@@ -23,6 +23,7 @@ _COLORS = {
 # Wide enough for ventricles and sulci, narrower than the gap between brain and eyes.
 _SULCUS_MM = 6.0
 _BRIDGE_MM = 2.0
+_FLUID_MM = 4.0
 
 
 def contours(tissues: Volume) -> StructureSet:
@@ -83,7 +84,9 @@ def _brain(labels: torch.Tensor, grid: Grid) -> Mask:
         core = _largest(tissue)
     closed = expand(expand(core, grid, _SULCUS_MM), grid, -_SULCUS_MM)
     fluid = (labels == Tissue.CSF) | tissue
-    filled = torch.from_numpy(ndimage.binary_fill_holes(((closed & fluid) | core).numpy()))
+    # Dark cortex passes for fluid: what lies this deep within the skull is brain all the same.
+    deep = _largest(expand(fluid, grid, -_FLUID_MM))
+    filled = torch.from_numpy(ndimage.binary_fill_holes(((closed & fluid) | core | deep).numpy()))
     return _largest(filled)
 
 
