@@ -4,6 +4,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
+export OMP_WAIT_POLICY ?= PASSIVE
 export SPINDOSE_DATA ?= $(abspath $(wildcard ../shared/data))
 
 .PHONY: demo test lint bench install clean
