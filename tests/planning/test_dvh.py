@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imaging.dicom.rtdose import read_rtdose
 from imaging.grid import Grid, axial, positions
 from imaging.structures import RoiType, Structure, StructureSet
 from imaging.volume import Quantity, Volume
@@ -137,3 +138,18 @@ def test_numbers_are_ready_for_json():
             "max_gy": 60.0,
         }
     }
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("spacing", [1, 2, 3])
+@pytest.mark.parametrize("direction", ["AntPost", "SupInf"])
+def test_a_sphere_in_the_dose_grids_of_nelms_has_its_analytic_histogram(data, direction, spacing):
+    # Nelms et al., Med. Phys. 42, 4435 (2015): gradients of 1 Gy/mm; a sphere of 24 mm at (0, -6, 6).
+    path = data / "dvh/nelms/DOSE GRIDS" / f"Linear_{direction}_{spacing}mm_Aligned.dcm"
+    dose, _ = read_rtdose(path, summation="FRACTION")
+    center = np.array([0.0, -6.0, 6.0])
+    grid = axial(center - 13, center + 13, (1.0, 1.0, 1.0))
+    got = d.histogram(dose, inside(grid, lambda p: np.linalg.norm(p - center, axis=1) <= 12), grid)
+    assert d.mean(got) == pytest.approx(16, abs=0.02)
+    for t in (-0.8, -0.5, 0.0, 0.5, 0.8):
+        assert d.dose_at_share(got, 100 * (1 - t) ** 2 * (2 + t) / 4) == pytest.approx(16 + 12 * t, abs=0.15)
