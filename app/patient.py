@@ -84,7 +84,7 @@ def plan_patient(
         "synthetic_ct",
         "Synthetic CT",
         {},
-        lambda: synthetic_ct(scan.volumes["mr"], walk.inside("Synthetic CT")),
+        lambda: synthetic_ct(scan.volumes["mr"], walk.inside),
         after=("scan",),
     )
     ct = head.volumes["ct"]
@@ -105,7 +105,7 @@ def plan_patient(
             "machine": request.machine,
             "dose_spacing": request.dose_spacing,
         },
-        lambda: optimised(ct, structures, request, walk.inside("Plan")),
+        lambda: optimised(ct, structures, request, walk.inside),
         lambda result, here: write_plan(result, here / "plan.json"),
         lambda here: read_plan(here / "plan.json"),
         after=("contours",),
@@ -136,12 +136,16 @@ def synthetic_ct(mr: Volume, progress: Progress) -> Case:
     ``mr2ct``: the three meet here alone.
     """
     mr = resample(mr, around(mr.grid, _CT_VOXELS))
+    progress("head and bias field", 0.0)
     head = head_mask(mr)
     mr = correct_bias(mr, head)
-    progress("Aligning the anatomy", 0.2)
+    progress("head and bias field", 1.0)
+    progress("anatomy, aligned", 0.0)
     aligned = fit(anatomy(_PRIOR_VOXELS), mr, head)
-    progress("Tissue classes", 0.8)
+    progress("anatomy, aligned", 1.0)
+    progress("tissue classes", 0.0)
     tissues = classify(mr, head, aligned)
+    progress("tissue classes", 1.0)
     return Case({"ct": to_ct(tissues), "tissues": tissues})
 
 

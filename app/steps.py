@@ -106,9 +106,9 @@ class Walk:
         self.progress(title, 1.0)
         return result
 
-    def inside(self, title: str) -> Progress:
-        """Progress of a step from within: what happens now is of no interest, how far it is, is."""
-        return lambda _what, share: self.progress(title, share)
+    def inside(self, what: str, share: float) -> None:
+        """Progress from within a step: a line of its own below the step's."""
+        self.progress(f"  {what}", share)
 
     def case(
         self,
