@@ -83,6 +83,12 @@ def test_thick_clinical_slices_of_any_contrast_show_a_plausible_head(
     assert 50 < np.linalg.norm(left - right) < 80
     assert left[0] - right[0] > 45
     assert max(left[1], right[1]) < -55
+    # No bone deep in the brain, where the tumour is bright: it once drew the scalp inwards.
+    depth = ndimage.distance_transform_edt(body.numpy(), sampling=mr.grid.spacing)
+    level = round(float(brain.nonzero()[:, 2].double().mean()))
+    slab = slice(level, level + 10)
+    deep = bone(tissues)[:, :, slab] & torch.from_numpy(depth > 25)[:, :, slab]
+    assert int(deep.sum()) < 0.02 * int(bone(tissues)[:, :, slab].sum())
     stem = middle(drawn.mask("Brainstem"), mr) - at
     assert abs(stem[0]) < 8
     assert stem[2] < -15
