@@ -1,7 +1,7 @@
 """Intensities of an MRI: bias field, head mask, normalisation."""
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - the name everybody knows it by
+import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
@@ -42,7 +42,7 @@ def correct_bias(mr: Volume, head: Volume) -> Volume:
     mask = Volume(resample(head, grid).data.to(torch.uint8), grid, Quantity.LABEL)
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
     n4.SetNumberOfThreads(1)
-    n4.SetMaximumNumberOfIterations([30, 20, 10])
+    n4.SetMaximumNumberOfIterations([50, 50, 50])
     n4.SetNumberOfControlPoints([4, 4, 4])
     n4.Execute(to_sitk(small), to_sitk(mask))
     log_field = from_sitk(n4.GetLogBiasFieldAsImage(to_sitk(small)), Quantity.MR)
