@@ -17,11 +17,12 @@ from planning.check.gamma import gamma_pass
 from planning.plan import Prescription
 from synth.patient import patient
 
+from .console import Progress
 from .patient import Planned, dose_on, kept_structures, plan_patient
 from .publish import Summary, Truth, publish
 from .request import Request
 from .review.facts import CheckRow
-from .steps import Progress, Walk
+from .steps import Walk
 
 _GAMMA = ((2.0, 2.0), (1.0, 1.0))  # %, mm
 _GAMMA_POINTS = 20_000

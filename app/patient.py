@@ -28,8 +28,9 @@ from planning.plan import Plan
 from planning.plan_file import read_plan, write_plan
 from synth.anatomy import anatomy
 
+from .console import Progress
 from .request import Request
-from .steps import Progress, Walk
+from .steps import Walk
 
 BODY = "Body"
 _CT_VOXELS = (1.0, 1.0, 2.0)  # mm; smaller ones change no plan

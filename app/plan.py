@@ -8,10 +8,11 @@ from imaging.dicom.header import complete
 from imaging.scan import read_scan
 from imaging.volume import Quantity
 
+from .console import Progress
 from .patient import plan_patient
 from .publish import Summary, publish
 from .request import Request, Target
-from .steps import Progress, Walk, file_hash
+from .steps import Walk, file_hash
 from .targets import gtv_of, target_key
 
 

@@ -19,9 +19,9 @@ from planning.contour.prior import contours
 from planning.machine import load_machine
 from planning.rtplan_reader import read_rtplan
 
+from .console import Progress
 from .patient import dose_grid, dose_on, synthetic_ct
 from .plan import read_mr
-from .steps import Progress
 
 
 def convert_scan(mri: Path, out: Path, progress: Progress, series: int | None = None) -> dict[str, object]:

@@ -15,11 +15,11 @@ from imaging.atomic import whole_file
 from imaging.case import Case
 from imaging.folder import read_case, write_case
 
+from .console import Progress
+
 T = TypeVar("T")
 
 _SEALS = ".steps"
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass

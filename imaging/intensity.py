@@ -74,6 +74,8 @@ def head_mask(mr: Volume) -> Volume:
         If the volume is not MR signal, not finite, or shows no head.
     """
     expect_finite(mr.expect(Quantity.MR))
+    if float(mr.data.min()) == float(mr.data.max()):
+        raise ValueError("expected an MRI of a head, got one value everywhere; check the scan's export")
     grid = around(mr.grid, (_MASK_MM,) * 3)
     signal = resample(mr, grid).data[0].numpy()
     seen = (
