@@ -33,7 +33,7 @@ from .request import Request
 from .steps import Walk
 
 BODY = "Body"
-_CT_VOXELS = (1.0, 1.0, 2.0)  # mm; smaller ones change no plan
+_FINEST, _COARSEST = 1.0, 2.0  # mm; CT voxels beyond these change no plan, or change it
 _PRIOR_VOXELS = 1.5  # mm
 _AIR_AROUND = 6.0  # mm of dose grid beyond the body
 
@@ -130,13 +130,19 @@ def plan_patient(
     return Planned(scan, ct, structures, plan, kept.volumes["dose"])
 
 
+def ct_grid(scan: Grid) -> Grid:
+    """The upright grid of the synthetic CT: covers the scan, about as fine in the plane."""
+    pixel = float(np.clip(scan.spacing.min(), _FINEST, _COARSEST))
+    return around(scan, (pixel, pixel, _COARSEST))
+
+
 def synthetic_ct(mr: Volume, progress: Progress) -> Case:
     """Synthetic CT (HU) and tissues (labels) of one MRI, on an upright grid that covers it.
 
     The anatomy prior comes from ``synth``, is aligned to the scan by ``imaging`` and read by
     ``mr2ct``: the three meet here alone.
     """
-    mr = resample(mr, around(mr.grid, _CT_VOXELS))
+    mr = resample(mr, ct_grid(mr.grid))
     progress("head and bias field", 0.0)
     head = head_mask(mr)
     mr = correct_bias(mr, head)

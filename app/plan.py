@@ -9,11 +9,11 @@ from imaging.scan import read_scan
 from imaging.volume import Quantity
 
 from .console import Progress
-from .patient import plan_patient
+from .patient import ct_grid, plan_patient
 from .publish import Summary, publish
 from .request import Request, Target
 from .steps import Walk, file_hash
-from .targets import gtv_of, target_key
+from .targets import expect_seen, gtv_of, target_key
 
 
 def walk_plan(
@@ -49,7 +49,9 @@ def walk_plan(
         {"mr": inputs["MRI"], "seed": request.seed, "series": series},
         lambda: read_mr(mri, request.seed, series),
     )
-    planned = plan_patient(walk, scan, inputs["target"], gtv_of(target, scan), request)
+    gtv = gtv_of(target, scan)
+    expect_seen(gtv(ct_grid(scan.volumes["mr"].grid)))
+    planned = plan_patient(walk, scan, inputs["target"], gtv, request)
     return publish(walk, planned, request, inputs)
 
 

@@ -52,6 +52,21 @@ def gtv_of(target: Target, scan: Case) -> Callable[[Grid], Mask]:
     return lambda grid: resample_structures(structures, grid).mask(name)
 
 
+def expect_seen(gtv: Mask) -> None:
+    """Refuses a target that the scan does not show, before anybody waits for a synthetic CT.
+
+    Raises
+    ------
+    ValueError
+        If the mask, on the grid of the scan, is empty.
+    """
+    if not bool(gtv.any()):
+        raise ValueError(
+            "expected a target inside the scan, got one that lies outside; check that it is in LPS mm "
+            "and was drawn on this patient"
+        )
+
+
 def _roi(target: TargetFile, scan: Case) -> StructureSet:
     grid = scan.volumes["mr"].grid
     if target.roi:
