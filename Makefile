@@ -13,7 +13,7 @@ demo: install
 	$(BIN)/spindose demo $(OUT)
 
 test: install
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -155,9 +155,11 @@ def test_a_users_scan_and_sphere_become_a_covered_plan(demo, tmp_path):
     said = json.loads(result.stdout)
     met = {(g["structure"], g["goal"]): g["met"] for g in said["goals"]}
     assert met["PTV", "D95% >= 95 %"] is True
-    ptv = read_case(out / "contours").structures.mask("PTV")
+    drawn = read_case(out / "contours").structures
     assert torch.isfinite(read_case(out / "dose").volumes["dose"].data).all()
-    assert float(ptv.sum()) * 2 / 1000 == pytest.approx(4 / 3 * np.pi * 3.3**3, rel=0.4)
+    assert float(drawn.mask("PTV").sum()) * drawn.grid.voxel_volume / 1000 == pytest.approx(
+        4 / 3 * np.pi * 3.3**3, rel=0.4
+    )
 
 
 def test_a_target_outside_the_head_is_refused(demo, tmp_path):
