@@ -1,30 +1,23 @@
 """What leaves the walk: DICOM files, ``plan.json`` and the review page."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from imaging.atomic import whole_file
-from imaging.dicom.header import RESEARCH_ONLY, date, software_version, time
-from imaging.dicom.rtdose import write_rtdose
-from imaging.dicom.rtstruct import write_rtstruct
-from imaging.dicom.writer import write_ct
-from imaging.uids import fresh_uid, seeded_uid
+from imaging.dicom.header import RESEARCH_ONLY, software_version
+from imaging.structures import StructureSet
+from imaging.uids import fresh_uid
 from imaging.volume import Volume
-from planning.beams import source_position
 from planning.check.dvh import Dvh, curve, histograms, numbers
 from planning.check.judge import GoalResult, as_json, judge
-from planning.density import relative_electron_density
-from planning.dose.raytrace import surface_distance
 from planning.goals import brain_goals
 from planning.machine import load_machine
-from planning.rtplan import write_rtplan
 
+from .dicom_set import write_dicom
 from .patient import BODY, Planned
 from .request import Request
 from .review.facts import CheckRow, Curve, GoalRow, Provenance, ReviewPage
@@ -63,6 +56,7 @@ class Summary:
     out: Path
     results: tuple[GoalResult, ...]
     seconds: Mapping[str, float]
+    cautions: tuple[str, ...] = ()
     figures: Mapping[str, object] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
@@ -73,6 +67,7 @@ class Summary:
         return [
             f"Goals met: {len(judged) - len(missed)} of {len(judged)}; {unjudged} not evaluated",
             *(f"  not met: {r.goal.structure} {r.goal.text}, reached {r.value:.2f} {r.unit}" for r in missed),
+            *(f"Caution: {caution}" for caution in self.cautions),
             f"DICOM:  {self.out / 'dicom'}",
             f"Goals:  {self.out / 'plan.json'}",
             f"Review: {self.out / 'review.html'}",
@@ -86,6 +81,7 @@ class Summary:
             "plan": str(self.out / "plan.json"),
             "dicom": str(self.out / "dicom"),
             "goals": as_json(self.results),
+            "cautions": list(self.cautions),
             "seconds": {name: round(s, 2) for name, s in self.seconds.items()},
             **self.figures,
         }
@@ -97,6 +93,7 @@ def publish(
     request: Request,
     inputs: Mapping[str, str],
     truth: Truth | None = None,
+    cautions: tuple[str, ...] = (),
 ) -> Summary:
     """DICOM files, ``plan.json`` and the review page of a planned patient.
 
@@ -112,8 +109,11 @@ def publish(
         Hash of each input by what it is.
     truth
         The plan on the true CT, where there is one.
+    cautions
+        What the reader of the plan must know, one sentence each.
     """
-    words = ("seed", request.seed, *inputs.values()) if request.seed is not None else (fresh_uid(),)
+    # The key of the dose follows from all that was asked for: other plans have other UIDs.
+    words = (fresh_uid(),) if request.seed is None else ("seed", request.seed, walk.keys["dose"])
     walk.step(
         "dicom",
         "DICOM",
@@ -125,8 +125,9 @@ def publish(
     )
     dvhs = histograms(planned.dose, planned.structures)
     results = judge(brain_goals(), dvhs, request.prescription)
+    cautions = (*cautions, *cut_off(planned.structures))
     provenance = Provenance(
-        software_version(), request.seed, inputs=inputs, parameters=_parameters(request, planned)
+        software_version(), request.seed, inputs, _parameters(request, planned), notes=cautions
     )
     facts = _plan_facts(planned, results, dvhs, provenance, truth)
     with whole_file(walk.folder / "plan.json") as part:
@@ -134,56 +135,28 @@ def publish(
     walk.progress("Review page", 0.0)
     write_page(walk.folder / "review.html", _page(planned, results, dvhs, provenance, truth))
     walk.progress("Review page", 1.0)
-    return Summary(walk.folder, results, walk.seconds, truth.figures if truth else {})
+    return Summary(walk.folder, results, walk.seconds, cautions, truth.figures if truth else {})
 
 
-def write_dicom(planned: Planned, folder: Path, words: tuple[object, ...]) -> None:
-    """CT series, RTSTRUCT, RTPLAN and RTDOSE that refer to each other, in one frame of reference."""
+def cut_off(structures: StructureSet) -> tuple[str, ...]:
+    """A caution where the scan ends inside the head; that it ends in the neck is usual.
 
-    def uid(name: str) -> str:
-        return seeded_uid(*words, name)
-
-    now = datetime.now().astimezone()
-    of = planned.scan.source
-    # A study that began without a date, as from NIfTI, began when its results are filed.
-    of = of if of.study_date else dataclasses.replace(of, study_date=date(now), study_time=time(now))
-    source = write_ct(planned.ct, of, folder / "CT", seed=(*words, "CT"), when=now)
-    structures = write_rtstruct(
-        planned.structures,
-        source,
-        planned.ct.grid,
-        folder / "RTSTRUCT.dcm",
-        series_uid=uid("RTSTRUCT series"),
-        instance_uid=uid("RTSTRUCT"),
-        when=now,
-    )
-    machine = load_machine(planned.plan.machine)
-    density = relative_electron_density(planned.ct, planned.structures.mask(BODY))
-    distances = {
-        beam.name: surface_distance(density, source_position(beam, machine.sad), beam.isocenter)
-        for beam in planned.plan.beams
+    The CT is upright, so that the body must leave its sides, front, back and top free.
+    """
+    body = structures.mask(BODY)
+    faces = {
+        "right": body[0],
+        "left": body[-1],
+        "front": body[:, 0],
+        "back": body[:, -1],
+        "top": body[:, :, -1],
     }
-    plan = write_rtplan(
-        planned.plan,
-        machine,
-        source,
-        folder / "RTPLAN.dcm",
-        structure_set_uid=structures,
-        target_roi=list(planned.structures.structures).index("PTV") + 1,
-        surface_distances={name: mm for name, mm in distances.items() if mm is not None},
-        series_uid=uid("RTPLAN series"),
-        instance_uid=uid("RTPLAN"),
-        when=now,
+    cut = ", ".join(name for name, face in faces.items() if bool(face.any()))
+    caution = (
+        f"The scan ends inside the head ({cut}): the dose knows no tissue beyond, "
+        "so beams that enter there are computed as if through air."
     )
-    write_rtdose(
-        planned.dose,
-        source,
-        folder / "RTDOSE.dcm",
-        plan_uid=plan,
-        series_uid=uid("RTDOSE series"),
-        instance_uid=uid("RTDOSE"),
-        when=now,
-    )
+    return (caution,) if cut else ()
 
 
 def _parameters(request: Request, planned: Planned) -> dict[str, str]:
@@ -211,6 +184,7 @@ def _plan_facts(
         "seed": provenance.seed,
         "inputs": dict(provenance.inputs),
         "parameters": dict(provenance.parameters),
+        "cautions": list(provenance.notes),
         "beams": [
             {
                 "name": beam.name,
@@ -260,6 +234,7 @@ def _page(
             "Technique": f"{len(beams)} beams, {segments} step-and-shoot segments",
             "Monitor units": f"{sum(beam.mu for beam in beams):.0f} per fraction",
             "Machine": planned.plan.machine,
+            **({"Caution": " ".join(provenance.notes)} if provenance.notes else {}),
         },
     )
 

@@ -100,6 +100,8 @@ def minimise(
         callback=note,
         options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "maxcor": 20, "ftol": tolerance},
     )
+    if progress is not None:
+        progress("optimise", 1.0)
     return Result(torch.from_numpy(found.x).to(start), float(found.fun), tuple(history), bool(found.success))
 
 
