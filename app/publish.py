@@ -9,7 +9,6 @@ import numpy as np
 
 from imaging.atomic import whole_file
 from imaging.dicom.header import RESEARCH_ONLY, software_version
-from imaging.structures import StructureSet
 from imaging.uids import fresh_uid
 from imaging.volume import Volume
 from planning.check.dvh import Dvh, curve, histograms, numbers
@@ -17,8 +16,9 @@ from planning.check.judge import GoalResult, as_json, judge
 from planning.goals import brain_goals
 from planning.machine import load_machine
 
+from .cautions import cut_off
 from .dicom_set import write_dicom
-from .patient import BODY, Planned
+from .patient import Planned
 from .request import Request
 from .review.facts import CheckRow, Curve, GoalRow, Provenance, ReviewPage
 from .review.page import write_page
@@ -125,7 +125,7 @@ def publish(
     )
     dvhs = histograms(planned.dose, planned.structures)
     results = judge(brain_goals(), dvhs, request.prescription)
-    cautions = (*cautions, *cut_off(planned.structures))
+    cautions = (*cautions, *cut_off(planned.scan.volumes["mr"].grid, planned.structures))
     provenance = Provenance(
         software_version(), request.seed, inputs, _parameters(request, planned), notes=cautions
     )
@@ -136,27 +136,6 @@ def publish(
     write_page(walk.folder / "review.html", _page(planned, results, dvhs, provenance, truth))
     walk.progress("Review page", 1.0)
     return Summary(walk.folder, results, walk.seconds, cautions, truth.figures if truth else {})
-
-
-def cut_off(structures: StructureSet) -> tuple[str, ...]:
-    """A caution where the scan ends inside the head; that it ends in the neck is usual.
-
-    The CT is upright, so that the body must leave its sides, front, back and top free.
-    """
-    body = structures.mask(BODY)
-    faces = {
-        "right": body[0],
-        "left": body[-1],
-        "front": body[:, 0],
-        "back": body[:, -1],
-        "top": body[:, :, -1],
-    }
-    cut = ", ".join(name for name, face in faces.items() if bool(face.any()))
-    caution = (
-        f"The scan ends inside the head ({cut}): the dose knows no tissue beyond, "
-        "so beams that enter there are computed as if through air."
-    )
-    return (caution,) if cut else ()
 
 
 def _parameters(request: Request, planned: Planned) -> dict[str, str]:
