@@ -6,6 +6,7 @@ within and below them from solids.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -126,12 +127,18 @@ def _labels(head: Head, grid: Grid) -> Tensor:
         / head.scale[a]
         for a in range(3)
     )
-    out = torch.empty((1, *grid.shape), dtype=torch.uint8)
     step = max(1, _VOXELS_AT_ONCE // (len(x) * len(y)))
-    for k in range(0, len(z), step):
-        points = torch.meshgrid(x, y, z[k : k + step], indexing="ij")
-        out[0, :, :, k : k + step] = tissues(head, *points)
-    return out
+
+    def piece(k: int) -> Tensor:
+        return tissues(head, *torch.meshgrid(x, y, z[k : k + step], indexing="ij"))
+
+    # A core for each piece: pieces are too small to share between cores.
+    n_cores = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(n_cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return torch.cat(list(pool.map(piece, range(0, len(z), step))), dim=2)[None]
+    finally:
+        torch.set_num_threads(n_cores)
 
 
 def tissues(head: Head, x: Field, y: Field, z: Field) -> Tensor:
