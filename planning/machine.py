@@ -1,11 +1,13 @@
 """The linac: its geometry, its leaves, its beam."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
+
+from planning.beams import Beam, expect_angles
 
 _FOLDER = Path(__file__).parent / "machines"
 
@@ -55,6 +57,12 @@ class PencilBeam:
         Lateral kernels K_i, shape ``(n_ssd, 3, n_radius)``.
     penumbra_fwhm
         Width of the Gaussian source at the isocentre (mm).
+    off_axis_radius
+        Distances from the axis on the isocentre plane (mm), ascending from 0.
+    off_axis_fluence
+        Open fluence there, 1 on the axis: the horns that a flattening filter leaves.
+    off_axis_depth
+        Factor on the radiological depth there, 1 on the axis: off-axis rays are softer.
     """
 
     attenuation: float
@@ -63,6 +71,34 @@ class PencilBeam:
     radius: Float64[np.ndarray, " n_radius"]
     kernels: Float64[np.ndarray, "n_ssd 3 n_radius"]
     penumbra_fwhm: float
+    off_axis_radius: Float64[np.ndarray, " n_off"] = field(default_factory=lambda: np.zeros(1))
+    off_axis_fluence: Float64[np.ndarray, " n_off"] = field(default_factory=lambda: np.ones(1))
+    off_axis_depth: Float64[np.ndarray, " n_off"] = field(default_factory=lambda: np.ones(1))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far and how fast a linac moves.
+
+    Parameters
+    ----------
+    gantry, couch, collimator
+        Least and greatest angle (degrees, IEC 61217), counted from -180 to 180.
+    max_gantry_speed
+        Degrees per second.
+    max_leaf_speed, max_jaw_speed
+        mm per second at the isocentre.
+    max_dose_rate
+        MU per minute.
+    """
+
+    gantry: tuple[float, float] = (-180.0, 180.0)
+    couch: tuple[float, float] = (-95.0, 95.0)
+    collimator: tuple[float, float] = (-180.0, 180.0)
+    max_gantry_speed: float = 6.0
+    max_leaf_speed: float = 25.0
+    max_jaw_speed: float = 25.0
+    max_dose_rate: float = 600.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +123,8 @@ class Machine:
         Pencil-beam weight that one monitor unit stands for.
     calibration
         The reference conditions that ``fluence_per_mu`` follows from, in words.
+    limits
+        How far and how fast it moves.
     """
 
     name: str
@@ -97,6 +135,7 @@ class Machine:
     beam: PencilBeam
     fluence_per_mu: float
     calibration: str
+    limits: Limits = Limits()
 
 
 def machines() -> list[str]:
@@ -116,6 +155,10 @@ def load_machine(name: str) -> Machine:
         raise ValueError(f"expected one of the machines {', '.join(machines())}, got {name!r}")
     described = json.loads((_FOLDER / name / "machine.json").read_text(encoding="utf-8"))
     mlc = described.pop("mlc")
+    limits = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in described.pop("limits", {}).items()
+    }
     with np.load(_FOLDER / name / "beam.npz", allow_pickle=False) as stored:
         beam = {key: stored[key].astype(np.float64) for key in stored.files}
     return Machine(
@@ -125,5 +168,27 @@ def load_machine(name: str) -> Machine:
             penumbra_fwhm=float(beam.pop("penumbra_fwhm")),
             **beam,
         ),
+        limits=Limits(**limits),  # type: ignore[arg-type] # JSON knows lists, not pairs
         **described,
     )
+
+
+def expect_in_range(beam: Beam, machine: Machine) -> Beam:
+    """This beam, if the machine can turn to its angles.
+
+    Raises
+    ------
+    ValueError
+        If an angle is not one, or beyond the machine's range.
+    """
+    expect_angles(beam)
+    for name in ("gantry", "couch", "collimator"):
+        low, high = getattr(machine.limits, name)
+        angle = (getattr(beam, name) + 180) % 360 - 180
+        # 180 and -180 are one angle.
+        if not (low <= angle <= high or (angle == -180 and high >= 180)):
+            raise ValueError(
+                f"expected a {name} angle from {low % 360:g} to {high % 360:g} degrees on {machine.name}, "
+                f"got {getattr(beam, name):g}; choose another angle or machine"
+            )
+    return beam

@@ -15,11 +15,11 @@ from torch import Tensor
 from imaging.grid import indices
 from imaging.shapes import Points
 from imaging.volume import Quantity, Volume, expect_finite
-from planning.beams import Beam, bev_axes, expect_angles, source_position, to_bev
-from planning.machine import Machine
+from planning.beams import Beam, bev_axes, source_position, to_bev
+from planning.machine import Machine, expect_in_range
 
 from .bixels import Bixels
-from .pencil_beam import RESOLUTION, depth_factors, lateral_tables
+from .pencil_beam import RESOLUTION, depth_factors, lateral_tables, off_axis
 from .raytrace import radiological_depth, surface_distance
 
 # Lateral reach of bixels (mm at the isocentre): where the optimiser weighs them against each other,
@@ -62,7 +62,7 @@ def blocks(
 
     Parameters are those of :func:`influence`.
     """
-    _expect_geometry(beam, bixels, density)
+    _expect_geometry(beam, bixels, density, machine)
     device = density.data.device
     ssd = _surface(beam, bixels, density, machine)
     tables = lateral_tables(machine.beam, ssd, bixels.width, cutoff).to(device)
@@ -73,15 +73,17 @@ def blocks(
     along = machine.sad - bev[:, 2]
     slope = torch.from_numpy(bev[:, :2] / along[:, None]).float().to(device)
     r = torch.from_numpy(np.linalg.norm(near - source, axis=1)).float().to(device)
-    depth = radiological_depth(density, source, near)
+    softer = off_axis(machine.beam, machine.sad * np.hypot(*(bev[:, :2] / along[:, None]).T))[1]
+    depth = radiological_depth(density, source, near) * torch.from_numpy(softer).float().to(device)
     strength = depth_factors(machine.beam, depth) * (machine.sad / r) ** 2
     rays = _rays(bixels, machine.sad, device)
+    horns = torch.from_numpy(off_axis(machine.beam, np.hypot(*bixels.positions.T))[0]).float().to(device)
     reach = _plane_reach(bixels, machine.sad, cutoff) + size * math.sqrt(0.5)
     for first, last, middle in cells:
         apart = np.hypot(*(bixels.positions - middle).T)
         own = torch.from_numpy(np.nonzero(apart <= reach)[0]).to(device)
         dose = _block(slope[first:last], strength[:, first:last], rays[:, own], tables, machine.sad, cutoff)
-        yield Block(seen[first:last].to(device), own, dose)
+        yield Block(seen[first:last].to(device), own, dose.mul_(horns[own]))
 
 
 def _block(
@@ -176,10 +178,10 @@ def _surface(beam: Beam, bixels: Bixels, density: Volume, machine: Machine) -> f
     )
 
 
-def _expect_geometry(beam: Beam, bixels: Bixels, density: Volume) -> None:
+def _expect_geometry(beam: Beam, bixels: Bixels, density: Volume, machine: Machine) -> None:
     """Refuse what would put dose in the wrong place."""
     expect_finite(density.expect(Quantity.DENSITY))
-    expect_angles(beam)
+    expect_in_range(beam, machine)
     if len(bixels.positions) == 0:
         raise ValueError(
             f"expected bixels for the beam at gantry {beam.gantry:g}, got none; cover the target"

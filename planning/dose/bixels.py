@@ -8,8 +8,8 @@ from jaxtyping import Float64
 from scipy.ndimage import binary_closing, binary_dilation
 
 from imaging.shapes import Points
-from planning.beams import Beam, expect_angles, project
-from planning.machine import Machine
+from planning.beams import Beam, project
+from planning.machine import Machine, expect_in_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ def covering(
     """
     if len(target) == 0:
         raise ValueError("expected a target with voxels in it, got an empty one; contour the target")
-    seen = project(expect_angles(beam), target, machine.sad)
+    seen = project(expect_in_range(beam, machine), target, machine.sad)
     edges = machine.mlc.boundaries
     reach = min(machine.mlc.max_position, machine.max_jaw)
     low, high = seen.min(axis=0), seen.max(axis=0)

@@ -75,6 +75,14 @@ def lateral_tables(
     return torch.from_numpy(np.stack(tables).astype(np.float32))
 
 
+def off_axis(beam: PencilBeam, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Open fluence and factor on the radiological depth at distances from the axis (mm at the isocentre)."""
+    return (
+        np.interp(radius, beam.off_axis_radius, beam.off_axis_fluence),
+        np.interp(radius, beam.off_axis_radius, beam.off_axis_depth),
+    )
+
+
 def _blurred_edge(n: int, width: float, fwhm: float) -> Float64[np.ndarray, " m"]:
     """A box of this width through a Gaussian of this FWHM, at -n..n steps of the resolution."""
     at = np.arange(-n, n + 1) * RESOLUTION
