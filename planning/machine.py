@@ -28,6 +28,9 @@ class Mlc:
         Furthest that a leaf travels from the axis, either way (mm at the isocentre).
     interdigitation
         Whether a leaf may pass the opposite leaf of the neighbouring pair.
+    dosimetric_gap
+        Dosimetric leaf gap (mm at the isocentre): how much wider than its position says an opening
+        between rounded leaf ends is to the beam, half of it at each leaf.
     """
 
     boundaries: Float64[np.ndarray, " n_edges"]
@@ -35,6 +38,7 @@ class Mlc:
     min_gap: float
     max_position: float
     interdigitation: bool
+    dosimetric_gap: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
