@@ -2,20 +2,36 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float, Integer
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult
+from scipy.optimize import minimize as scipy_minimize
 from torch import Tensor
 
 from planning.dose.influence import Influence, adjoint, apply
 
-from .objectives import Objective, SquaredDeviation, SquaredUnderdose, evaluate
+from .objectives import Demand, Objective, prepare
 
 Weights = Float[Tensor, " m"]
 Progress = Callable[[str, float], None]
+Stop = Callable[[Tensor], bool]
+
+
+class Ended(StrEnum):
+    """Why a minimisation ended."""
+
+    CONVERGED = "converged"
+    GOALS_MET = "goals met"
+    ITERATIONS = "iterations"
+    STALLED = "no lower value found along the search direction"
+
+
+# What SciPy's L-BFGS-B says with its status.
+_ENDS = {0: Ended.CONVERGED, 1: Ended.ITERATIONS, 2: Ended.STALLED}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +46,58 @@ class Result:
         The objective there.
     history
         The objective at the start and after each iteration.
-    converged
-        Whether it stopped because it no longer fell, not because iterations ran out.
+    ended
+        Why it ended there.
     """
 
     weights: Weights
     value: float
     history: tuple[float, ...]
-    converged: bool
+    ended: Ended
+
+    @property
+    def converged(self) -> bool:
+        """Whether it ended because the objective no longer fell."""
+        return self.ended is Ended.CONVERGED
+
+
+class _Search:
+    """Value and slope at weights, and the dose of the last ones asked for.
+
+    The search asks for the value at the start that we note ourselves, and a stop wants the dose of the
+    weights that were last tried: neither is computed twice.
+    """
+
+    def __init__(
+        self,
+        apply: Callable[[Tensor], Tensor],
+        adjoint: Callable[[Tensor], Tensor],
+        objective: Callable[[Tensor], tuple[float, Tensor]],
+        like: Tensor,
+    ) -> None:
+        self._apply, self._adjoint, self._objective, self._like = apply, adjoint, objective, like
+        self._x: np.ndarray | None = None
+        self._dose = torch.empty(0)
+        self._found = (0.0, np.empty(0))
+
+    def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        if self._x is None or not np.array_equal(x, self._x):
+            self._dose = self._apply(torch.from_numpy(x).to(self._like))
+            value, gradient = self._objective(self._dose)
+            slope = self._adjoint(gradient).cpu().numpy().astype(np.float64)
+            if not np.isfinite(value) or not np.isfinite(slope).all():
+                raise ValueError(
+                    f"expected a finite objective and gradient, got {value:g} and "
+                    f"{int((~np.isfinite(slope)).sum())} slopes that are not; check the dose of the bixels"
+                )
+            # The search writes on in its own x.
+            self._x, self._found = x.copy(), (value, slope)
+        return self._found
+
+    def dose(self, x: np.ndarray) -> Tensor:
+        """Dose of weights."""
+        self(x)
+        return self._dose
 
 
 def minimise(
@@ -48,6 +108,7 @@ def minimise(
     *,
     max_iterations: int = 200,
     tolerance: float = 1e-5,
+    stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Weights of at least zero with the least objective of their dose.
@@ -61,38 +122,43 @@ def minimise(
     adjoint
         Its transpose: shape ``(n,)`` to ``(m,)``.
     objective
-        Value and gradient of a dose, such as ``partial(evaluate, objectives, voxels)``.
+        Value and gradient of a dose, such as ``prepare(objectives, voxels, like=start)``.
     start
         Where to begin, shape ``(m,)``; its type and device are those of the computation.
     max_iterations
         Iterations at most.
     tolerance
         Stop when an iteration lowers the objective by less than this share of it.
+    stop
+        Whether a dose is good enough to end with; asked at the start and after each iteration.
     progress
         Told the share of the iterations done, 0..1.
 
     Raises
     ------
     ValueError
-        If a starting weight is negative or not finite.
+        If a starting weight is negative or not finite, or the objective or its gradient is not finite.
     """
     if not bool(torch.isfinite(start).all()) or bool((start < 0).any()):
         raise ValueError("expected finite starting weights of at least 0; start from zeros or ones")
-
-    def value_and_slope(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = objective(apply(torch.from_numpy(x).to(start)))
-        return value, adjoint(gradient).cpu().numpy().astype(np.float64)
-
+    search = _Search(apply, adjoint, objective, start)
     begin = start.cpu().numpy().astype(np.float64)
-    history = [value_and_slope(begin)[0]]
+    history = [search(begin)[0]]
+    if stop is not None and stop(search.dose(begin)):
+        return Result(start.clone(), history[0], tuple(history), Ended.GOALS_MET)
+    stopped = False
 
-    def note(intermediate_result: object) -> None:
-        history.append(float(intermediate_result.fun))  # type: ignore[attr-defined]
+    def note(intermediate_result: OptimizeResult) -> None:
+        nonlocal stopped
+        history.append(float(intermediate_result.fun))
         if progress is not None:
             progress("optimise", min(len(history) / max_iterations, 1.0))
+        if stop is not None and stop(search.dose(intermediate_result.x)):
+            stopped = True
+            raise StopIteration
 
-    found = minimize(
-        value_and_slope,
+    found = scipy_minimize(
+        search,
         begin,
         jac=True,
         method="L-BFGS-B",
@@ -102,7 +168,8 @@ def minimise(
     )
     if progress is not None:
         progress("optimise", 1.0)
-    return Result(torch.from_numpy(found.x).to(start), float(found.fun), tuple(history), bool(found.success))
+    ended = Ended.GOALS_MET if stopped else _ENDS[found.status]
+    return Result(torch.from_numpy(found.x).to(start), float(found.fun), tuple(history), ended)
 
 
 def optimise_fluence(
@@ -113,6 +180,8 @@ def optimise_fluence(
     *,
     start: Weights | None = None,
     max_iterations: int = 200,
+    tolerance: float = 1e-5,
+    stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Bixel weights of one fraction that minimise objectives of the dose at the influence's points.
@@ -129,36 +198,73 @@ def optimise_fluence(
         How many voxels each point stands for; all 1 where it is None.
     start
         Where to begin, shape ``(bixels,)``; even weights that give the wanted dose on average if None.
-    max_iterations
-        Iterations at most.
+    max_iterations, tolerance, stop
+        When to end, as in :func:`minimise`.
     progress
         Told the share of the iterations done.
 
     Raises
     ------
     ValueError
-        If a structure that is to get dose has points that no bixel reaches.
+        If a structure that is to get dose has points that no bixel reaches, or a dose is not finite.
     """
-    reached = torch.zeros(matrix.n_voxels, dtype=torch.bool)
-    reached[matrix.voxels[matrix.row_starts.diff() > 0]] = True
-    wanted = [o for o in objectives if isinstance(o, SquaredDeviation | SquaredUnderdose) and o.dose_gy > 0]
-    for objective in wanted:
-        n_dark = int((~reached[voxels[objective.structure]]).sum())
-        if n_dark:
-            raise ValueError(
-                f"expected bixels that reach all of {objective.structure}, got none at {n_dark} points; "
-                "cover the target with bixels"
-            )
+    even = torch.ones(matrix.n_bixels, dtype=matrix.values.dtype, device=matrix.values.device)
+    dose = apply(matrix, even)
+    expect_reach(objectives, voxels, dose)
     if start is None:
-        start = torch.ones(matrix.n_bixels)
-        if wanted:
-            mean = float(apply(matrix, start)[voxels[wanted[0].structure]].mean())
-            start *= wanted[0].dose_gy / mean
+        start = even * _level(objectives, voxels, dose)
     return minimise(
         partial(apply, matrix),
         partial(adjoint, matrix),
-        lambda dose: evaluate(objectives, voxels, dose, weights),
+        prepare(objectives, voxels, weights, like=start),
         start,
         max_iterations=max_iterations,
+        tolerance=tolerance,
+        stop=stop,
         progress=progress,
     )
+
+
+def expect_reach(
+    objectives: Sequence[Objective], voxels: Mapping[str, Integer[Tensor, " _"]], dose: Float[Tensor, " n"]
+) -> None:
+    """Refuse terms that want dose where the bixels give none.
+
+    Parameters
+    ----------
+    objectives
+        The terms.
+    voxels
+        For each structure, its points.
+    dose
+        Dose of all bixels with weights of 1, or of any weights above 0.
+
+    Raises
+    ------
+    ValueError
+        If too much of a structure gets nothing, or a dose is not a number.
+    """
+    if not bool(torch.isfinite(dose).all()):
+        raise ValueError("expected finite doses of the bixels; check the density and the machine")
+    for objective in objectives:
+        wanted, share = objective.needs if isinstance(objective, Demand) else (0.0, 0.0)
+        inside = voxels.get(objective.structure)
+        if wanted <= 0 or inside is None or len(inside) == 0:
+            continue
+        n_dark = int((dose[inside] <= 0).sum())
+        if n_dark == len(inside) or n_dark > (1 - share) * len(inside) + 1e-6:
+            much = {1.0: "all", 0.0: "some"}.get(share, f"{100 * share:g} %")
+            raise ValueError(
+                f"expected bixels that reach {much} of {objective.structure}, got none at {n_dark} points; "
+                "cover the target with bixels"
+            )
+
+
+def _level(
+    objectives: Sequence[Objective], voxels: Mapping[str, Integer[Tensor, " _"]], dose: Float[Tensor, " n"]
+) -> float:
+    """Factor that gives the dose that is wanted first, on average."""
+    for objective in objectives:
+        if isinstance(objective, Demand) and objective.needs[0] > 0:
+            return objective.needs[0] / float(dose[voxels[objective.structure]].mean())
+    return 1.0

@@ -4,8 +4,10 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
-from planning.optimise.fluence import minimise
-from planning.optimise.objectives import SquaredDeviation, evaluate
+from planning.optimise.dose_volume import AtLeast, Mean, MinDvh
+from planning.optimise.fluence import Ended, expect_reach, minimise
+from planning.optimise.objectives import SquaredDeviation, SquaredOverdose, evaluate
+from planning.optimise.voxelwise import Mimic
 
 
 def _problem():
@@ -50,3 +52,89 @@ def test_the_objective_never_rises_and_progress_is_told():
 def test_a_negative_or_nan_start_is_refused(start):
     with pytest.raises(ValueError, match="starting weights"):
         minimise(lambda x: x, lambda d: d, lambda d: (0.0, d), torch.tensor(start))
+
+
+def test_a_search_ends_when_its_goals_are_met_and_says_so():
+    matrix, objective = _problem()
+    parts = (lambda x: matrix @ x, lambda d: matrix.T @ d, objective, torch.zeros(12, dtype=torch.float64))
+    whole = minimise(*parts)
+    assert whole.ended is Ended.CONVERGED
+    good_enough = 2 * whole.value
+    found = minimise(*parts, stop=lambda dose: objective(dose)[0] <= good_enough)
+    assert found.ended is Ended.GOALS_MET
+    assert not found.converged
+    assert len(found.history) < len(whole.history)
+    # It ended at the first iteration that was good enough, with the weights of that iteration.
+    assert found.history[-2] > good_enough >= found.history[-1]
+    assert objective(matrix @ found.weights)[0] == pytest.approx(found.value, rel=1e-12)
+    again = minimise(*parts[:3], found.weights, stop=lambda dose: objective(dose)[0] <= good_enough)
+    assert again.ended is Ended.GOALS_MET
+    assert again.history == pytest.approx([found.value])
+    assert torch.equal(again.weights, found.weights)
+
+
+def test_a_search_that_runs_out_of_iterations_says_so_and_goes_on_from_there():
+    matrix, objective = _problem()
+    parts = (lambda x: matrix @ x, lambda d: matrix.T @ d, objective)
+    short = minimise(*parts, torch.ones(12, dtype=torch.float64), max_iterations=3)
+    assert short.ended is Ended.ITERATIONS
+    assert len(short.history) == 4
+    more = minimise(*parts, short.weights, tolerance=1e-12)
+    assert more.history[0] == pytest.approx(short.value, rel=1e-12)
+    assert more.value < short.value
+
+
+def test_no_dose_is_computed_twice():
+    matrix, objective = _problem()
+    asked = []
+
+    def apply(x):
+        asked.append(tuple(x.tolist()))
+        return matrix @ x
+
+    minimise(
+        apply,
+        lambda d: matrix.T @ d,
+        objective,
+        torch.ones(12, dtype=torch.float64),
+        stop=lambda dose: bool((dose < 0).any()),
+    )
+    assert len(asked) == len(set(asked)) > 5
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_dose_that_is_not_a_number_is_refused(bad):
+    matrix, objective = _problem()
+    matrix[3, 4] = bad
+    with pytest.raises(ValueError, match="expected a finite objective"):
+        minimise(lambda x: matrix @ x, lambda d: matrix.T @ d, objective, torch.ones(12, dtype=torch.float64))
+    with pytest.raises(ValueError, match="expected finite doses of the bixels"):
+        expect_reach([], {}, matrix @ torch.ones(12, dtype=torch.float64))
+
+
+INSIDE = {"ptv": torch.arange(10)}
+REACHED = torch.tensor([0.0] + [1.0] * 9)
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        SquaredDeviation("ptv", 2.0),
+        MinDvh("ptv", 2.0, 95.0),
+        Mimic("ptv", torch.full((10,), 2.0)),
+        AtLeast("ptv", Mean(), 2.0),
+    ],
+)
+def test_a_target_in_the_dark_is_refused(term):
+    with pytest.raises(ValueError, match=r"reach .* of ptv, got none at 10 points; cover the target"):
+        expect_reach([term], INSIDE, torch.zeros(10))
+
+
+def test_a_dose_volume_goal_lets_as_much_lie_in_the_dark_as_it_says():
+    expect_reach([MinDvh("ptv", 2.0, 90.0), Mimic("ptv", torch.ones(10))], INSIDE, REACHED)
+    with pytest.raises(ValueError, match=r"95 % of ptv, got none at 1 points"):
+        expect_reach([MinDvh("ptv", 2.0, 95.0)], INSIDE, REACHED)
+    with pytest.raises(ValueError, match="all of ptv, got none at 1 points"):
+        expect_reach([SquaredDeviation("ptv", 2.0)], INSIDE, REACHED)
+    # What shall get little or nothing may lie in the dark.
+    expect_reach([SquaredOverdose("ptv", 2.0), SquaredDeviation("ptv", 0.0)], INSIDE, torch.zeros(10))
