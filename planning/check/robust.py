@@ -1,0 +1,254 @@
+"""How a plan fares when the patient lies elsewhere or tissue is denser: its goals in every scenario."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from imaging.grid import Grid
+from imaging.structures import StructureSet
+from imaging.volume import Volume
+from planning.dose.forward import calculate
+from planning.goals import Comparison, Goal
+from planning.machine import Machine
+from planning.plan import Plan, Prescription
+from planning.scenarios import Scenario, expect_scenarios, perturbed, shifted
+
+from .dvh import Dvh, histograms, share_at_dose
+from .judge import GoalResult, judge
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Band:
+    """A goal held against the doses of all scenarios.
+
+    Parameters
+    ----------
+    goal
+        What is asked.
+    limit
+        The limit that it was held against, in ``unit``.
+    unit
+        Gy, % of the volume, or cc.
+    nominal
+        Value as planned; None where it was not evaluated.
+    mean
+        Expected value: the mean over the scenarios, weighted by their probability.
+    worst
+        The value that is furthest on the wrong side, and ``where``: the scenario of it.
+    met
+        Whether the goal is met in every scenario; None where it was not evaluated.
+    reason
+        Why it was not evaluated.
+    """
+
+    goal: Goal
+    limit: float
+    unit: str
+    nominal: float | None = None
+    mean: float | None = None
+    worst: float | None = None
+    where: str = ""
+    met: bool | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Share of a structure (%) that receives at least 95 % of the prescription."""
+
+    structure: str
+    nominal: float
+    mean: float
+    worst: float
+    where: str
+
+
+@dataclass(frozen=True, eq=False)
+class Robustness:
+    """A plan under scenarios.
+
+    Parameters
+    ----------
+    scenarios
+        The plan as it is, and what may be otherwise.
+    bands
+        Every goal.
+    coverage
+        V95% of the targets.
+    """
+
+    scenarios: tuple[Scenario, ...]
+    bands: tuple[Band, ...]
+    coverage: tuple[Coverage, ...]
+
+
+def robustness(
+    plan: Plan,
+    scenarios: Sequence[Scenario],
+    density: Volume,
+    structures: StructureSet,
+    goals: Sequence[Goal],
+    targets: Sequence[str],
+    grid: Grid,
+    machine: Machine,
+    *,
+    deviation: Volume | None = None,
+    progress: Progress | None = None,
+) -> Robustness:
+    """The goals of a plan and the coverage of its targets in every scenario, on the dose of its segments.
+
+    Each scenario costs one forward dose; memory holds one dose and the histograms of all.
+
+    Parameters
+    ----------
+    plan
+        Beams with control points and monitor units.
+    scenarios
+        The plan as it is first.
+    density
+        Relative electron density, zero outside the body.
+    structures
+        What the goals are about.
+    goals
+        What is asked.
+    targets
+        Structures whose coverage is told, usually the GTV and the CTV: a PTV holds a margin for the same
+        errors already.
+    grid
+        Where to compute dose.
+    machine
+        The machine that the plan names.
+    deviation
+        One standard deviation of the density; needed where a scenario has an error of it.
+    progress
+        Told the scenarios done.
+    """
+    told = expect_scenarios(scenarios)
+    found = [
+        histograms(dose, structures)
+        for dose in doses(plan, told, density, grid, machine, deviation=deviation, progress=progress)
+    ]
+    return Robustness(
+        told,
+        bands(goals, found, told, plan.prescription),
+        tuple(_coverage(name, found, told, plan.prescription) for name in targets if name in found[0]),
+    )
+
+
+def doses(
+    plan: Plan,
+    scenarios: Sequence[Scenario],
+    density: Volume,
+    grid: Grid,
+    machine: Machine,
+    *,
+    deviation: Volume | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Volume]:
+    """Total dose (Gy) of a plan in each scenario, in the patient's coordinates; parameters as above."""
+    for n, scenario in enumerate(scenarios):
+        moved = replace(plan, beams=shifted(plan.beams, scenario))
+        yield calculate(moved, perturbed(density, scenario, deviation), grid, machine)
+        if progress is not None:
+            progress("dose of the scenarios", (n + 1) / len(scenarios))
+
+
+def bands(
+    goals: Sequence[Goal],
+    dvhs: Sequence[Mapping[str, Dvh]],
+    scenarios: Sequence[Scenario],
+    prescription: Prescription,
+) -> tuple[Band, ...]:
+    """Every goal with its value as planned, on average and in the worst scenario.
+
+    Parameters
+    ----------
+    goals
+        What is asked.
+    dvhs
+        For each scenario, histograms (total dose, Gy) by structure.
+    scenarios
+        The plan as it is first.
+    prescription
+        What percentages refer to.
+    """
+    results = [judge(goals, one, prescription) for one in dvhs]
+    return tuple(_band([result[n] for result in results], scenarios) for n in range(len(goals)))
+
+
+def as_json(found: Robustness) -> dict[str, object]:
+    """The same as plain values."""
+    return {
+        "scenarios": [
+            {
+                "name": s.name,
+                "shift_mm": list(s.shift),
+                "density_sigmas": s.density_sigmas,
+                "probability": round(s.probability, 6),
+            }
+            for s in found.scenarios
+        ],
+        "goals": [
+            {
+                "structure": band.goal.structure,
+                "goal": band.goal.text,
+                "limit": round(band.limit, 3),
+                "unit": band.unit,
+                "nominal": _rounded(band.nominal),
+                "mean": _rounded(band.mean),
+                "worst": _rounded(band.worst),
+                "worst_scenario": band.where,
+                "met_in_all": band.met,
+                "reason": band.reason,
+            }
+            for band in found.bands
+        ],
+        "v95_percent": {
+            c.structure: {
+                "nominal": _rounded(c.nominal),
+                "mean": _rounded(c.mean),
+                "worst": _rounded(c.worst),
+                "worst_scenario": c.where,
+            }
+            for c in found.coverage
+        },
+    }
+
+
+def _band(results: Sequence[GoalResult], scenarios: Sequence[Scenario]) -> Band:
+    """One goal through all scenarios; a goal that cannot be judged in one of them is not judged."""
+    first = results[0]
+    values = [result.value for result in results if result.value is not None]
+    if len(values) < len(results):
+        reason = next(result.reason for result in results if result.value is None)
+        return Band(first.goal, first.limit, first.unit, reason=reason)
+    worst = int(np.argmin(values) if first.goal.comparison is Comparison.AT_LEAST else np.argmax(values))
+    return Band(
+        first.goal,
+        first.limit,
+        first.unit,
+        values[0],
+        _expected(values, scenarios),
+        values[worst],
+        scenarios[worst].name,
+        all(result.met for result in results),
+    )
+
+
+def _coverage(
+    name: str, dvhs: Sequence[Mapping[str, Dvh]], scenarios: Sequence[Scenario], prescription: Prescription
+) -> Coverage:
+    values = [share_at_dose(one[name], 0.95 * prescription.dose_gy) for one in dvhs]
+    worst = int(np.argmin(values))
+    return Coverage(name, values[0], _expected(values, scenarios), values[worst], scenarios[worst].name)
+
+
+def _expected(values: Sequence[float], scenarios: Sequence[Scenario]) -> float:
+    return sum(v * s.probability for v, s in zip(values, scenarios, strict=True))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
