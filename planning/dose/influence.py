@@ -1,13 +1,14 @@
 """The influence matrix: dose of every bixel in every voxel."""
 
-import warnings
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int32, Int64
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from imaging.shapes import Points
@@ -15,45 +16,61 @@ from imaging.volume import Volume
 from planning.beams import Beam
 from planning.machine import Machine
 
-from .bixel_dose import CUTOFF, Block, Progress, blocks, each_beam
+from .bixel_dose import CUTOFF, Progress, blocks, each_beam, expect_geometry
 from .bixels import Bixels
-
-_MOST_ENTRIES = 2**31 - 1
+from .layout import Layout, lay_out
+from .memory import expect_room
 
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """Dose of each bixel in each voxel, in compressed sparse rows.
+    """Dose of each bixel in each voxel: dense blocks of neighbouring voxels and the bixels near them.
 
-    Row r belongs to voxel ``voxels[r]``; a voxel has one row for each beam that reaches it.
+    Blocks come beam after beam. A block needs no index for an entry, so that an entry takes four
+    bytes, and to multiply it by weights is as fast as memory is read. What a block holds beyond the
+    lateral reach is zero.
 
     Parameters
     ----------
     values
-        Dose of a bixel of weight 1 (Gy).
-    columns
-        Which bixel, counted through all beams.
-    row_starts
-        Where each row begins in ``values``, and their end.
+        Dose of a bixel of weight 1 (Gy), block by block, voxels first.
     voxels
-        Which point each row belongs to.
+        Which point each row of the blocks belongs to.
+    bixels
+        Which bixel, counted through all beams, each column of the blocks belongs to.
+    shapes
+        Rows and columns of each block.
     n_voxels
         Number of points.
     beam_starts
         Where each beam's bixels begin, and their end.
+    beam_blocks
+        Where each beam's blocks begin, and their end.
     """
 
     values: Float32[Tensor, " entries"]
-    columns: Int32[Tensor, " entries"]
-    row_starts: Int32[Tensor, " rows_and_1"]
-    voxels: Int64[Tensor, " rows"]
+    voxels: Int32[Tensor, " rows"]
+    bixels: Int32[Tensor, " columns"]
+    shapes: Int64[np.ndarray, "blocks 2"]
     n_voxels: int
     beam_starts: tuple[int, ...]
+    beam_blocks: tuple[int, ...]
 
     @property
     def n_bixels(self) -> int:
         """Number of bixels of all beams."""
         return self.beam_starts[-1]
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that values and indices take."""
+        parts = (self.values, self.voxels, self.bixels)
+        return sum(part.numel() * part.element_size() for part in parts) + self.shapes.nbytes
+
+    @property
+    def n_entries(self) -> int:
+        """Entries that are not zero."""
+        return sum(int(torch.count_nonzero(part)) for part in self.values.split(2**24))
 
 
 def influence(
@@ -87,91 +104,142 @@ def influence(
     ------
     ValueError
         If the density is not finite, an isocentre is outside its grid, a beam meets no tissue or
-        has no bixel, or an angle is out of range.
+        has no bixel, or an angle is out of the machine's range.
+    MemoryError
+        If the matrix would not fit, before any of it is computed.
     """
     if len(beams) != len(bixels) or not beams:
         raise ValueError(f"expected bixels for each of one or more beams, got {len(bixels)} for {len(beams)}")
-    starts = np.cumsum([0, *(len(b.positions) for b in bixels)])
+    for beam, own in zip(beams, bixels, strict=True):
+        expect_geometry(beam, own, density, machine)
+    layouts = [lay_out(b, own, points, machine, cutoff) for b, own in zip(beams, bixels, strict=True)]
+    starts = np.cumsum([0, *(len(own.positions) for own in bixels)]).tolist()
+    ends = np.cumsum([0, *(layout.n_entries for layout in layouts)]).tolist()
+    device = density.data.device
+    values = _room(ends[-1], device, f"{len(points)} points and {starts[-1]} bixels")
 
-    def one(n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        found = blocks(beams[n], bixels[n], density, points, machine, cutoff=cutoff)
-        return _rows(found, int(starts[n]), density.data.device)
-
-    parts = each_beam(one, len(beams), density.data.device, "influence", progress)
-    pieces = [list(piece) for piece in zip(*parts, strict=True)]
-    del parts
-    values, columns, counts, voxels = (_joined(piece) for piece in pieces)
-    if len(values) > _MOST_ENTRIES:
-        raise ValueError(
-            f"expected at most {_MOST_ENTRIES} influence entries, got {len(values)}; use a coarser dose grid"
+    def one(n: int) -> None:
+        own = values[ends[n] : ends[n + 1]]
+        found = blocks(
+            beams[n], bixels[n], density, points, machine, cutoff=cutoff, layout=layouts[n], out=own
         )
-    row_starts = torch.zeros(len(counts) + 1, dtype=torch.int32, device=counts.device)
-    row_starts[1:] = counts.cumsum(0)
-    return Influence(values, columns, row_starts, voxels, len(points), tuple(int(s) for s in starts))
+        for _ in found:
+            pass
+
+    each_beam(one, len(beams), device, "influence", progress)
+    return _assembled(values, layouts, starts, len(points))
 
 
-def _rows(
-    found: Iterator[Block], first_bixel: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Values, columns, entries per row and voxel per row of one beam's blocks."""
-    # Points may all lie outside a beam: begin with nothing of each type.
-    values = [torch.empty(0, dtype=torch.float32, device=device)]
-    columns = [torch.empty(0, dtype=torch.int32, device=device)]
-    counts = [torch.empty(0, dtype=torch.int64, device=device)]
-    voxels = [torch.empty(0, dtype=torch.int64, device=device)]
-    for block in found:
-        # An exact zero adds no dose: out of reach, or in no depth. Nothing is cut by value.
-        inside = block.dose != 0
-        values.append(block.dose[inside])
-        columns.append((block.bixels.int() + first_bixel).expand(inside.shape)[inside])
-        counts.append(inside.sum(dim=1))
-        voxels.append(block.voxels)
-    return _joined(values), _joined(columns), _joined(counts), _joined(voxels)
+def beam_by_beam(
+    beams: Sequence[Beam],
+    bixels: Sequence[Bixels],
+    density: Volume,
+    points: Points,
+    machine: Machine,
+    *,
+    cutoff: float = CUTOFF,
+) -> Iterator[Influence]:
+    """The influence of one beam after another, so that memory holds one; arguments as :func:`influence`."""
+    for beam, own in zip(beams, bixels, strict=True):
+        yield influence([beam], [own], density, points, machine, cutoff=cutoff)
 
 
-def _joined(pieces: list[Tensor]) -> Tensor:
-    """All pieces in one, each let go as soon as it is copied; the list is empty afterwards."""
-    whole = torch.empty(sum(map(len, pieces)), dtype=pieces[0].dtype, device=pieces[0].device)
-    end = len(whole)
-    while pieces:
-        piece = pieces.pop()
-        whole[end - len(piece) : end] = piece
-        end -= len(piece)
-    return whole
+def _room(n_entries: int, device: torch.device, what: str) -> Float32[Tensor, " entries"]:
+    """Uninitialised memory for so many entries, if there is as much."""
+    expect_room(4 * n_entries, device, f"an influence matrix of {what}")
+    if device.type != "cpu":
+        return torch.empty(n_entries, device=device)
+    # NumPy asks for huge pages, torch does not: the first touch of a page costs as much as filling it.
+    return torch.from_numpy(np.empty(n_entries, dtype=np.float32))
 
 
-def apply(matrix: Influence, weights: Float[Tensor, " bixels"]) -> Float[Tensor, " voxels"]:
-    """Dose of bixel weights (Gy), where the matrix lies."""
-    if matrix.values.device.type == "cpu":
-        rows = torch.from_numpy(_csr(matrix) @ weights.numpy()).to(weights.dtype)
-    else:
-        rows = _sparse(matrix) @ weights
-    dose = torch.zeros(matrix.n_voxels, dtype=weights.dtype, device=weights.device)
-    return dose.index_add_(0, matrix.voxels, rows)
+def _assembled(values: Tensor, layouts: Sequence[Layout], starts: Sequence[int], n_voxels: int) -> Influence:
+    cells = [
+        (layout, cell, first) for layout, first in zip(layouts, starts, strict=False) for cell in layout.cells
+    ]
+    nothing = np.empty(0, dtype=np.int32)
+    voxels = [layout.voxels.astype(np.int32) for layout in layouts]
+    columns = [(cell.bixels + first).astype(np.int32) for _, cell, first in cells]
+    shapes = [(cell.last - cell.first, len(cell.bixels)) for _, cell, _ in cells]
+    return Influence(
+        values,
+        torch.from_numpy(np.concatenate(voxels)).to(values.device),
+        torch.from_numpy(np.concatenate([nothing, *columns])).to(values.device),
+        np.array(shapes, dtype=np.int64).reshape(-1, 2),
+        n_voxels,
+        tuple(starts),
+        tuple(np.cumsum([0, *(len(layout.cells) for layout in layouts)]).tolist()),
+    )
+
+
+def of_beam(matrix: Influence, n: int) -> Influence:
+    """The part of one beam, without a copy of its values; its bixels count from 0."""
+    cells = slice(*matrix.beam_blocks[n : n + 2])
+    rows, columns, entries = (ends[[cells.start, cells.stop]] for ends in _ends(matrix))
+    first, last = matrix.beam_starts[n : n + 2]
+    return Influence(
+        matrix.values[slice(*entries)],
+        matrix.voxels[slice(*rows)],
+        matrix.bixels[slice(*columns)] - first,
+        matrix.shapes[cells],
+        matrix.n_voxels,
+        (0, last - first),
+        (0, cells.stop - cells.start),
+    )
+
+
+def apply(matrix: Influence, weights: Float[Tensor, "n_bixels *k"]) -> Float[Tensor, "n_voxels *k"]:  # noqa: F821
+    """Dose of bixel weights (Gy), where the matrix lies; of several sets at once if there are columns."""
+    weights_ = weights.to(torch.float32)
+    rows = torch.empty((len(matrix.voxels), *weights.shape[1:]), device=weights_.device)
+
+    def one(block: Tensor, row: slice, column: slice) -> None:
+        torch.matmul(block, weights_[matrix.bixels[column]], out=rows[row])
+
+    _each_block(matrix, one)
+    dose = torch.zeros((matrix.n_voxels, *weights.shape[1:]), device=weights_.device)
+    return dose.index_add_(0, matrix.voxels, rows).to(weights.dtype)
 
 
 def adjoint(matrix: Influence, gradient: Float[Tensor, " voxels"]) -> Float[Tensor, " bixels"]:
     """Transpose of :func:`apply`: gradient by dose to gradient by bixel weights."""
-    rows = gradient[matrix.voxels]
-    if matrix.values.device.type == "cpu":
-        return torch.from_numpy(rows.numpy() @ _csr(matrix)).to(gradient.dtype)
-    return _sparse(matrix).t() @ rows
+    drawn = gradient.to(torch.float32)[matrix.voxels]
+    columns = torch.empty(len(matrix.bixels), device=drawn.device)
+
+    def one(block: Tensor, row: slice, column: slice) -> None:
+        torch.mv(block.t(), drawn[row], out=columns[column])
+
+    _each_block(matrix, one)
+    slope = torch.zeros(matrix.n_bixels, device=drawn.device)
+    return slope.index_add_(0, matrix.bixels, columns).to(gradient.dtype)
 
 
-def _csr(matrix: Influence) -> csr_array:
-    """The matrix as SciPy sees it, without copying."""
-    parts = (matrix.values.numpy(), matrix.columns.numpy(), matrix.row_starts.numpy())
-    return csr_array(parts, shape=(len(matrix.voxels), matrix.n_bixels))
+def _each_block(matrix: Influence, work: Callable[[Tensor, slice, slice], None]) -> None:
+    """Work on every block, told with its rows and columns; on the processor a share on each core."""
+    (n_rows, n_columns), (rows, columns, entries) = matrix.shapes.T, _ends(matrix)
+    n_cores = torch.get_num_threads() if matrix.values.device.type == "cpu" else 1
+    n_parts = min(n_cores, os.cpu_count() or 1)
+    # Each core gets as many entries.
+    ends = np.searchsorted(entries, np.linspace(0, entries[-1], n_parts + 1))
+    ends[0], ends[-1] = 0, len(matrix.shapes)
+
+    def part(first: int, last: int) -> None:
+        for n in range(first, last):
+            block = matrix.values[entries[n] : entries[n + 1]].view(n_rows[n], n_columns[n])
+            work(block, slice(rows[n], rows[n + 1]), slice(columns[n], columns[n + 1]))
+
+    if n_parts == 1:
+        part(0, len(matrix.shapes))
+        return
+    try:
+        with ThreadPoolExecutor(n_parts, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for done in [pool.submit(part, int(a), int(b)) for a, b in pairwise(ends)]:
+                done.result()
+    finally:
+        torch.set_num_threads(n_cores)
 
 
-def _sparse(matrix: Influence) -> Tensor:
-    """The matrix as torch sees it, on its device, without copying."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            matrix.row_starts,
-            matrix.columns,
-            matrix.values,
-            size=(len(matrix.voxels), matrix.n_bixels),
-            check_invariants=False,
-        )
+def _ends(matrix: Influence) -> list[Int64[np.ndarray, " blocks_and_1"]]:
+    """Where each block's rows, columns and entries begin, and their end."""
+    n_rows, n_columns = matrix.shapes.T
+    return [np.concatenate([[0], np.cumsum(n)]) for n in (n_rows, n_columns, n_rows * n_columns)]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.ndimage import map_coordinates
 from scipy.special import erf
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from planning.machine import PencilBeam
 
 # The kernels' first value stands for a cell of this size (mm): the convolution has this spacing.
 RESOLUTION = 0.5
+# Between these entries of a refined table a straight line is as good as the table (mm).
+FINE = 0.125
 
 
 def depth_factors(beam: PencilBeam, depth: Float[Tensor, " n"]) -> Float[Tensor, "3 n"]:
@@ -73,6 +76,14 @@ def lateral_tables(
         full = irfft2(spectrum * rfft2(spread, (size, size)), (size, size))
         tables.append(full[first : first + n_table, first : first + n_table])
     return torch.from_numpy(np.stack(tables).astype(np.float32))
+
+
+def refined(tables: Float[Tensor, "3 u v"]) -> Float[Tensor, "3 p q"]:
+    """Lateral tables on a spacing of ``FINE``, by cubic splines that are even at x = 0 and y = 0."""
+    n = round(RESOLUTION / FINE)
+    at = np.meshgrid(*(np.arange((size - 1) * n + 1) / n for size in tables.shape[1:]), indexing="ij")
+    fine = [map_coordinates(table.numpy(), at, order=3, mode="mirror") for table in tables]
+    return torch.from_numpy(np.stack(fine))
 
 
 def off_axis(beam: PencilBeam, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from planning.dose.bixels import Bixels
 from planning.dose.forward import transmitted
-from planning.dose.influence import Influence
+from planning.dose.influence import Influence, apply, of_beam
 from planning.machine import Machine
 
 from .fluence import Progress, Result, minimise
@@ -45,29 +44,12 @@ def openness(
 
 def doses(matrix: Influence, fields: Sequence[Field], machine: Machine) -> Float32[Tensor, "points segments"]:
     """Dose of every segment of every field, held for a weight of 1, at the influence's points (Gy)."""
-    columns, starts = matrix.columns.numpy(), matrix.row_starts.numpy()
-    # Rows come beam after beam, so that each beam is a slice of the matrix. An empty row counts to the
-    # beam of the next entry, where it adds nothing.
-    beam_of = np.searchsorted(matrix.beam_starts, columns[np.minimum(starts[:-1], len(columns) - 1)], "right")
-    firsts = np.searchsorted(beam_of - 1, np.arange(len(fields) + 1))
-    out = []
+    parts = [torch.empty((matrix.n_voxels, 0))]
     for n, field in enumerate(fields):
-        rows = slice(firsts[n], firsts[n + 1])
-        entries = slice(starts[firsts[n]], starts[firsts[n + 1]])
-        part = csr_array(
-            (
-                matrix.values.numpy()[entries],
-                columns[entries] - matrix.beam_starts[n],
-                starts[firsts[n] : firsts[n + 1] + 1] - starts[firsts[n]],
-            ),
-            shape=(rows.stop - rows.start, len(field.bixels.positions)),
-        )
-        dose = torch.zeros((matrix.n_voxels, len(field.segments)), dtype=torch.float32)
         if field.segments:
-            added = torch.from_numpy(part @ openness(field.segments, field.bixels, machine))
-            dose.index_add_(0, matrix.voxels[rows], added)
-        out.append(dose)
-    return torch.cat(out, dim=1)
+            shares = torch.from_numpy(openness(field.segments, field.bixels, machine))
+            parts.append(apply(of_beam(matrix, n), shares))
+    return torch.cat(parts, dim=1)
 
 
 def reweight(

@@ -1,0 +1,96 @@
+"""Which points and which bixels of a beam meet: cells of the isocentre plane."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from imaging.shapes import Points
+from planning.beams import Beam, to_bev
+from planning.machine import Machine
+
+from .bixels import Bixels
+
+# Voxels that share a cell of the isocentre plane share their bixels; a cell should hold enough
+# voxels to make a block worth its call, yet be small so that few of its bixels are out of reach.
+_CELLS = (5.0, 10.0)
+_VOXELS_A_CELL = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """Voxels ``first`` to ``last`` of a layout, seen within a square, and the bixels that reach it.
+
+    ``middle`` is the square's centre on the isocentre plane (mm).
+    """
+
+    first: int
+    last: int
+    middle: Float64[np.ndarray, "2"]
+    bixels: Int64[np.ndarray, " b"]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Which points and which bixels of one beam meet.
+
+    Parameters
+    ----------
+    voxels
+        The points in reach of any bixel, cell by cell.
+    slope
+        Their offsets from the beam's axis, over their distance from the source along it.
+    along
+        That distance (mm).
+    cells
+        Their cells.
+    size
+        Side of a cell on the isocentre plane (mm).
+    """
+
+    voxels: Int64[np.ndarray, " v"]
+    slope: Float64[np.ndarray, "v 2"]
+    along: Float64[np.ndarray, " v"]
+    cells: tuple[Cell, ...]
+    size: float
+
+    @property
+    def n_entries(self) -> int:
+        """Voxels times bixels of all blocks."""
+        return sum((cell.last - cell.first) * len(cell.bixels) for cell in self.cells)
+
+
+def lay_out(beam: Beam, bixels: Bixels, points: Points, machine: Machine, cutoff: float) -> Layout:
+    """Points within reach of any bixel of a beam, by cells, and the bixels that reach each cell."""
+    bev = to_bev(beam, points)
+    along = machine.sad - bev[:, 2]
+    slope = bev[:, :2] / along[:, None]
+    plane = machine.sad * slope
+    reach = _plane_reach(bixels, machine.sad, cutoff)
+    low, high = bixels.positions.min(axis=0) - reach, bixels.positions.max(axis=0) + reach
+    inside = np.nonzero(((plane >= low) & (plane <= high)).all(axis=1))[0]
+    n_small_cells = float(np.prod((high - low) / _CELLS[0]))
+    size = _CELLS[0] if len(inside) > _VOXELS_A_CELL * n_small_cells else _CELLS[1]
+    cell = np.floor((plane[inside] - low) / size).astype(np.int64)
+    n_y = int(cell[:, 1].max(initial=0)) + 1
+    key = cell[:, 0] * n_y + cell[:, 1]
+    order = np.argsort(key, kind="stable")
+    keys, first = np.unique(key[order], return_index=True)
+    ends = np.append(first, len(order))[1:]
+    cells, kept, n_kept = [], [np.empty(0, dtype=np.int64)], 0
+    for k, a, b in zip(keys, first, ends, strict=True):
+        middle = low + (np.array([k // n_y, k % n_y]) + 0.5) * size
+        own = np.nonzero(np.hypot(*(bixels.positions - middle).T) <= reach + size * math.sqrt(0.5))[0]
+        if len(own):
+            cells.append(Cell(n_kept, n_kept + int(b - a), middle, own))
+            kept.append(order[a:b])
+            n_kept += int(b - a)
+    voxels = inside[np.concatenate(kept)]
+    return Layout(voxels, slope[voxels], along[voxels], tuple(cells), size)
+
+
+def _plane_reach(bixels: Bixels, sad: float, cutoff: float) -> float:
+    """Furthest offset on the isocentre plane (mm) that may lie within the cutoff of a tilted ray."""
+    tangent = (np.hypot(*bixels.positions.T).max() + 1.2 * cutoff) / sad
+    return cutoff * float(1 + tangent**2)
