@@ -1,10 +1,12 @@
 """The influence matrix: dose of every bixel in every voxel."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from threading import Lock
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,6 +22,9 @@ from .bixel_dose import CUTOFF, Progress, blocks, each_beam, expect_geometry
 from .bixels import Bixels
 from .layout import Layout, lay_out
 from .memory import expect_room
+
+# With fewer entries, handing blocks to cores costs more than a second core gains.
+_ENTRIES_FOR_CORES = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +65,11 @@ class Influence:
     def n_bixels(self) -> int:
         """Number of bixels of all beams."""
         return self.beam_starts[-1]
+
+    @cached_property
+    def desk(self) -> "Desk":
+        """Where its products are worked out."""
+        return Desk(self.values, self.shapes)
 
     @property
     def n_bytes(self) -> int:
@@ -190,51 +200,66 @@ def of_beam(matrix: Influence, n: int) -> Influence:
 
 def apply(matrix: Influence, weights: Float[Tensor, "n_bixels *k"]) -> Float[Tensor, "n_voxels *k"]:  # noqa: F821
     """Dose of bixel weights (Gy), where the matrix lies; of several sets at once if there are columns."""
-    weights_ = weights.to(torch.float32)
-    rows = torch.empty((len(matrix.voxels), *weights.shape[1:]), device=weights_.device)
-
-    def one(block: Tensor, row: slice, column: slice) -> None:
-        torch.matmul(block, weights_[matrix.bixels[column]], out=rows[row])
-
-    _each_block(matrix, one)
-    dose = torch.zeros((matrix.n_voxels, *weights.shape[1:]), device=weights_.device)
+    given = weights.to(torch.float32)
+    if weights.ndim == 1:
+        with matrix.desk as desk:
+            torch.index_select(given, 0, matrix.bixels, out=desk.columns)
+            _side_by_side(matrix, lambda n: torch.mv(desk.blocks[n], desk.column[n], out=desk.row[n]))
+            dose = torch.zeros(matrix.n_voxels, device=given.device)
+            return dose.index_add_(0, matrix.voxels, desk.rows).to(weights.dtype)
+    rows = torch.empty((len(matrix.voxels), *weights.shape[1:]), device=given.device)
+    n_rows, n_columns = matrix.shapes.T.tolist()
+    own, out = matrix.bixels.split(n_columns), rows.split(n_rows)
+    _side_by_side(matrix, lambda n: torch.mm(matrix.desk.blocks[n], given[own[n]], out=out[n]))
+    dose = torch.zeros((matrix.n_voxels, *weights.shape[1:]), device=given.device)
     return dose.index_add_(0, matrix.voxels, rows).to(weights.dtype)
 
 
 def adjoint(matrix: Influence, gradient: Float[Tensor, " voxels"]) -> Float[Tensor, " bixels"]:
     """Transpose of :func:`apply`: gradient by dose to gradient by bixel weights."""
-    drawn = gradient.to(torch.float32)[matrix.voxels]
-    columns = torch.empty(len(matrix.bixels), device=drawn.device)
-
-    def one(block: Tensor, row: slice, column: slice) -> None:
-        torch.mv(block.t(), drawn[row], out=columns[column])
-
-    _each_block(matrix, one)
-    slope = torch.zeros(matrix.n_bixels, device=drawn.device)
-    return slope.index_add_(0, matrix.bixels, columns).to(gradient.dtype)
+    with matrix.desk as desk:
+        torch.index_select(gradient.to(torch.float32), 0, matrix.voxels, out=desk.rows)
+        _side_by_side(matrix, lambda n: torch.mv(desk.blocks[n].t(), desk.row[n], out=desk.column[n]))
+        slope = torch.zeros(matrix.n_bixels, device=gradient.device)
+        return slope.index_add_(0, matrix.bixels, desk.columns).to(gradient.dtype)
 
 
-def _each_block(matrix: Influence, work: Callable[[Tensor, slice, slice], None]) -> None:
-    """Work on every block, told with its rows and columns; on the processor a share on each core."""
-    (n_rows, n_columns), (rows, columns, entries) = matrix.shapes.T, _ends(matrix)
-    n_cores = torch.get_num_threads() if matrix.values.device.type == "cpu" else 1
-    n_parts = min(n_cores, os.cpu_count() or 1)
-    # Each core gets as many entries.
-    ends = np.searchsorted(entries, np.linspace(0, entries[-1], n_parts + 1))
-    ends[0], ends[-1] = 0, len(matrix.shapes)
+class Desk:
+    """Where products with a matrix are worked out: its blocks, and a row and a column vector cut up alike.
 
-    def part(first: int, last: int) -> None:
-        for n in range(first, last):
-            block = matrix.values[entries[n] : entries[n + 1]].view(n_rows[n], n_columns[n])
-            work(block, slice(rows[n], rows[n + 1]), slice(columns[n], columns[n + 1]))
+    Cutting costs as much as multiplying, so that it is done once. For one thread at a time: ``with`` waits.
+    """
 
-    if n_parts == 1:
-        part(0, len(matrix.shapes))
+    def __init__(self, values: Tensor, shapes: Int64[np.ndarray, "blocks 2"]) -> None:
+        n_rows, n_columns = shapes.T.tolist()
+        flat = values.split(shapes.prod(axis=1).tolist())
+        self.blocks = [block.view(*shape) for block, shape in zip(flat, shapes.tolist(), strict=True)]
+        self.rows, self.columns = (torch.empty(sum(n), device=values.device) for n in (n_rows, n_columns))
+        self.row, self.column = self.rows.split(n_rows), self.columns.split(n_columns)
+        self._lock = Lock()
+
+    def __enter__(self) -> Self:
+        self._lock.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def _side_by_side(matrix: Influence, work: Callable[[int], object]) -> None:
+    """Work on every block; on the processor each core takes blocks with as many entries."""
+    n_blocks, n_cores = len(matrix.shapes), torch.get_num_threads()
+    if matrix.values.device.type != "cpu" or n_cores == 1 or len(matrix.values) < _ENTRIES_FOR_CORES:
+        for n in range(n_blocks):
+            work(n)
         return
+    before = _ends(matrix)[2]
+    ends = np.searchsorted(before, np.linspace(0, before[-1], n_cores + 1)).tolist()
+    spans = list(pairwise([0, *ends[1:-1], n_blocks]))
     try:
-        with ThreadPoolExecutor(n_parts, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for done in [pool.submit(part, int(a), int(b)) for a, b in pairwise(ends)]:
-                done.result()
+        with ThreadPoolExecutor(n_cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(lambda span: [work(n) for n in range(*span)], spans):
+                pass
     finally:
         torch.set_num_threads(n_cores)
 
