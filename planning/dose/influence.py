@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from threading import Lock
-from typing import Self
 
 import numpy as np
 import torch
@@ -25,6 +25,21 @@ from .memory import expect_room
 
 # With fewer entries, handing blocks to cores costs more than a second core gains.
 _ENTRIES_FOR_CORES = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """The blocks of a matrix, and a vector of its rows and one of its columns cut up as they are.
+
+    Cutting costs as much as multiplying, so that it is done once; who works there holds the lock.
+    """
+
+    blocks: Sequence[Tensor]
+    rows: Float32[Tensor, " rows"]
+    columns: Float32[Tensor, " columns"]
+    row: Sequence[Tensor]
+    column: Sequence[Tensor]
+    lock: AbstractContextManager[bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +82,13 @@ class Influence:
         return self.beam_starts[-1]
 
     @cached_property
-    def desk(self) -> "Desk":
-        """Where its products are worked out."""
-        return Desk(self.values, self.shapes)
+    def desk(self) -> Desk:
+        """Where products with it are worked out."""
+        n_rows, n_columns = self.shapes.T.tolist()
+        flat = self.values.split(self.shapes.prod(axis=1).tolist())
+        blocks = [block.view(*shape) for block, shape in zip(flat, self.shapes.tolist(), strict=True)]
+        rows, columns = (torch.empty(sum(n), device=self.values.device) for n in (n_rows, n_columns))
+        return Desk(blocks, rows, columns, rows.split(n_rows), columns.split(n_columns), Lock())
 
     @property
     def n_bytes(self) -> int:
@@ -202,7 +221,8 @@ def apply(matrix: Influence, weights: Float[Tensor, "n_bixels *k"]) -> Float[Ten
     """Dose of bixel weights (Gy), where the matrix lies; of several sets at once if there are columns."""
     given = weights.to(torch.float32)
     if weights.ndim == 1:
-        with matrix.desk as desk:
+        desk = matrix.desk
+        with desk.lock:
             torch.index_select(given, 0, matrix.bixels, out=desk.columns)
             _side_by_side(matrix, lambda n: torch.mv(desk.blocks[n], desk.column[n], out=desk.row[n]))
             dose = torch.zeros(matrix.n_voxels, device=given.device)
@@ -217,33 +237,12 @@ def apply(matrix: Influence, weights: Float[Tensor, "n_bixels *k"]) -> Float[Ten
 
 def adjoint(matrix: Influence, gradient: Float[Tensor, " voxels"]) -> Float[Tensor, " bixels"]:
     """Transpose of :func:`apply`: gradient by dose to gradient by bixel weights."""
-    with matrix.desk as desk:
+    desk = matrix.desk
+    with desk.lock:
         torch.index_select(gradient.to(torch.float32), 0, matrix.voxels, out=desk.rows)
         _side_by_side(matrix, lambda n: torch.mv(desk.blocks[n].t(), desk.row[n], out=desk.column[n]))
         slope = torch.zeros(matrix.n_bixels, device=gradient.device)
         return slope.index_add_(0, matrix.bixels, desk.columns).to(gradient.dtype)
-
-
-class Desk:
-    """Where products with a matrix are worked out: its blocks, and a row and a column vector cut up alike.
-
-    Cutting costs as much as multiplying, so that it is done once. For one thread at a time: ``with`` waits.
-    """
-
-    def __init__(self, values: Tensor, shapes: Int64[np.ndarray, "blocks 2"]) -> None:
-        n_rows, n_columns = shapes.T.tolist()
-        flat = values.split(shapes.prod(axis=1).tolist())
-        self.blocks = [block.view(*shape) for block, shape in zip(flat, shapes.tolist(), strict=True)]
-        self.rows, self.columns = (torch.empty(sum(n), device=values.device) for n in (n_rows, n_columns))
-        self.row, self.column = self.rows.split(n_rows), self.columns.split(n_columns)
-        self._lock = Lock()
-
-    def __enter__(self) -> Self:
-        self._lock.acquire()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
 
 def _side_by_side(matrix: Influence, work: Callable[[int], object]) -> None:
