@@ -12,10 +12,10 @@ from planning.machine import Machine
 
 from .bixels import Bixels
 
-# Voxels that share a cell of the isocentre plane share their bixels; a cell should hold enough
-# voxels to make a block worth its call, yet be small so that few of its bixels are out of reach.
-_CELLS = (5.0, 10.0)
-_VOXELS_A_CELL = 100
+# Side of a cell on the isocentre plane (mm): twice the width of the source, over which a few
+# nodes hold the lateral part, within limits beyond which blocks grow too many or too empty.
+_CELL_PER_FWHM = 2.0
+_CELLS = (4.0, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +70,7 @@ def lay_out(beam: Beam, bixels: Bixels, points: Points, machine: Machine, cutoff
     reach = _plane_reach(bixels, machine.sad, cutoff)
     low, high = bixels.positions.min(axis=0) - reach, bixels.positions.max(axis=0) + reach
     inside = np.nonzero(((plane >= low) & (plane <= high)).all(axis=1))[0]
-    n_small_cells = float(np.prod((high - low) / _CELLS[0]))
-    size = _CELLS[0] if len(inside) > _VOXELS_A_CELL * n_small_cells else _CELLS[1]
+    size = float(np.clip(_CELL_PER_FWHM * machine.beam.penumbra_fwhm, *_CELLS))
     cell = np.floor((plane[inside] - low) / size).astype(np.int64)
     n_y = int(cell[:, 1].max(initial=0)) + 1
     key = cell[:, 0] * n_y + cell[:, 1]

@@ -180,7 +180,7 @@ def test_two_runs_and_any_number_of_cores_give_identical_bytes():
 
 
 def test_dense_and_sparse_points_give_the_same_dose():
-    # Cells of the isocentre plane are chosen by the number of points.
+    # Few points in a cell are computed one by one, many from polynomials.
     dense = positions(CUBE, np.argwhere(np.ones(CUBE.shape)).astype(np.float64))
     beam = Beam(20.0, 0.0, 0.0, ISO)
     some = np.arange(0, len(dense), 97)
