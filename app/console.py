@@ -33,10 +33,10 @@ def progress_bar() -> Iterator[Progress]:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Bad input ends a command with exit status 2 and one sentence; anything else is a defect."""
+    """Bad input, or too much of it, ends a command with exit status 2 and one sentence."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         typer.echo(f"spindose: {error}", err=True)
         raise typer.Exit(2) from None
     except FileNotFoundError as error:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.ndimage import binary_closing, binary_dilation
 
+from imaging.grid import Grid
 from imaging.shapes import Points
 from planning.beams import Beam, project
 from planning.machine import Machine, expect_in_range
@@ -81,3 +82,19 @@ def covering(
     centers = (edges[:-1] + edges[1:]) / 2
     positions = np.stack([(col - n_half + 0.5) * column, centers[row]], axis=1)
     return Bixels(positions, (column, height))
+
+
+def expect_fine(grid: Grid, bixels: Bixels) -> Grid:
+    """This dose grid, if it can show what the bixels do.
+
+    Raises
+    ------
+    ValueError
+        If its voxels are wider than the bixels.
+    """
+    if max(grid.spacing) > min(bixels.width) + 1e-6:
+        raise ValueError(
+            f"expected a dose grid no coarser than the bixels, {min(bixels.width):g} mm, "
+            f"got voxels of {max(grid.spacing):g} mm; choose a finer dose grid"
+        )
+    return grid

@@ -9,7 +9,7 @@ from imaging.grid import Grid, axial, positions
 from imaging.volume import Quantity, Volume
 from planning.beams import Beam, bev_axes, project, source_position, to_bev
 from planning.dose.bixel_dose import CUTOFF
-from planning.dose.bixels import Bixels, covering
+from planning.dose.bixels import Bixels, covering, expect_fine
 from planning.dose.influence import adjoint, apply, beam_by_beam, influence, of_beam
 from planning.dose.pencil_beam import RESOLUTION, depth_factors, lateral_tables
 from planning.machine import load_machine
@@ -297,3 +297,10 @@ def test_a_turned_dose_grid_is_no_matter():
     upright = _dose(beam, _field(), points, Volume(ball[0], fine, Quantity.DENSITY))
     turned = _dose(beam, _field(), points, Volume(ball[1], oblique, Quantity.DENSITY))
     torch.testing.assert_close(turned, upright, rtol=0.02, atol=1e-3)
+
+
+def test_a_dose_grid_coarser_than_the_bixels_is_refused():
+    assert expect_fine(CUBE, _field()) is CUBE
+    coarse = axial(np.full(3, -90.0), np.full(3, 90.0), (6.0, 6.0, 6.0))
+    with pytest.raises(ValueError, match=r"no coarser than the bixels, 5 mm, got voxels of 6 mm"):
+        expect_fine(coarse, _field())
