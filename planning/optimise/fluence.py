@@ -84,14 +84,10 @@ class _Search:
         if self._x is None or not np.array_equal(x, self._x):
             self._dose = self._apply(torch.from_numpy(x).to(self._like))
             value, gradient = self._objective(self._dose)
-            slope = self._adjoint(gradient).cpu().numpy().astype(np.float64)
-            if not np.isfinite(value) or not np.isfinite(slope).all():
-                raise ValueError(
-                    f"expected a finite objective and gradient, got {value:g} and "
-                    f"{int((~np.isfinite(slope)).sum())} slopes that are not; check the dose of the bixels"
-                )
+            slope = self._adjoint(gradient)
+            expect_finite(value, slope)
             # The search writes on in its own x.
-            self._x, self._found = x.copy(), (value, slope)
+            self._x, self._found = x.copy(), (value, slope.cpu().numpy().astype(np.float64))
         return self._found
 
     def dose(self, x: np.ndarray) -> Tensor:
@@ -223,6 +219,22 @@ def optimise_fluence(
         stop=stop,
         progress=progress,
     )
+
+
+def expect_finite(value: float, slope: Weights) -> None:
+    """Refuse an objective or a gradient that is not a number: no search finds its way from there.
+
+    Raises
+    ------
+    ValueError
+        If the value or a slope is not finite.
+    """
+    n_bad = int((~torch.isfinite(slope)).sum())
+    if n_bad or not np.isfinite(value):
+        raise ValueError(
+            f"expected a finite objective and gradient, got {value:g} and {n_bad} slopes that are not; "
+            "check the dose of the bixels"
+        )
 
 
 def expect_reach(
