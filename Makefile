@@ -1,13 +1,15 @@
 # make demo   install and walk the embedded patient from MRI to plan
 # make test   install and run every check that this machine can
+# make bench  install, build the peers and run every benchmark; JSON lines last (half an hour)
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+PEER := benchmarks/peer/.venv
 OUT ?= demo
 export OMP_WAIT_POLICY ?= PASSIVE
 export SPINDOSE_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test lint bench bench-peer install clean
 
 demo: install
 	$(BIN)/spindose demo $(OUT)
@@ -21,8 +23,10 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install
+bench: install bench-peer
 	$(BIN)/python -m benchmarks
+
+bench-peer: $(PEER)/installed
 
 install: $(VENV)/installed
 
@@ -32,5 +36,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(PEER)/installed: benchmarks/peer/requirements.txt
+	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(PEER) || python3 -m venv $(PEER)
+	$(PEER)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peer/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(PEER) demo .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -1,16 +1,27 @@
-"""Runs every benchmark that this machine can: ``python -m benchmarks``."""
+"""Runs every benchmark that this machine can: ``python -m benchmarks``; their JSON lines come last."""
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-_BESIDE = {"__init__", "__main__", "record"}
+# Parts of others: planning_speed runs the phantom and the control points.
+_BESIDE = {
+    "__init__",
+    "__main__",
+    "record",
+    "tg119",
+    "tg119_ours",
+    "tg119_accuracy",
+    "control_points",
+}
 
 
 def main() -> int:
     """Every benchmark in its own process, so that one's memory does not count for another."""
     names = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in _BESIDE)
     failed = []
+    started = time.time()
     for name in names:
         print(f"\n== {name}", flush=True)
         if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode:
@@ -18,6 +29,9 @@ def main() -> int:
     print(f"\n{len(names) - len(failed)} of {len(names)} benchmarks ran")
     for name in failed:
         print(f"not: {name}")
+    for result in sorted((Path(__file__).parent / "results").glob("*.json")):
+        if result.stat().st_mtime >= started:
+            print(result.read_text().strip())
     return 1 if failed else 0
 
 

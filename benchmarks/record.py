@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,15 +13,25 @@ _HERE = Path(__file__).parent
 Figures = Mapping[str, float | int | str | Mapping[str, object] | None]
 
 
-def report(name: str, figures: Figures) -> None:
-    """Figures printed as a table and as one JSON line last, and written to the results."""
-    for key, value in figures.items():
+def report(name: str, figures: Figures, *, keep: bool = True) -> None:
+    """Figures printed as a table and as one JSON line last, and written to the results if they are whole."""
+    for key, value in _flat(figures):
         print(f"{key:<36} {value:>12.4g}" if isinstance(value, float) else f"{key:<36} {value!s:>12}")
     result = {"name": name, "commit": _commit(), "hardware": _hardware(), "figures": figures}
     line = json.dumps(result)
-    (_HERE / "results").mkdir(exist_ok=True)
-    (_HERE / "results" / f"{name}.json").write_text(line + "\n")
+    if keep:
+        (_HERE / "results").mkdir(exist_ok=True)
+        (_HERE / "results" / f"{name}.json").write_text(line + "\n")
     print(line)
+
+
+def _flat(figures: Mapping[str, object], under: str = "") -> Iterator[tuple[str, object]]:
+    """Every figure with the names it stands under."""
+    for key, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{under}{key}.")
+        else:
+            yield f"{under}{key}", value
 
 
 def _commit() -> str:
