@@ -13,17 +13,16 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
-from imaging.grid import indices
 from imaging.shapes import Points
-from imaging.volume import Quantity, Volume, expect_finite
-from planning.beams import Beam, bev_axes, source_position
-from planning.machine import Machine, expect_in_range
+from imaging.volume import Volume
+from planning.beams import Beam, source_position
+from planning.machine import Machine
 
 from .bixels import Bixels
+from .entry import expect_geometry, surface
 from .fan import fan_depth
 from .layout import Layout, lay_out
 from .pencil_beam import FINE, depth_factors, lateral_tables, off_axis, refined
-from .raytrace import surface_distance
 
 # Lateral reach of bixels (mm at the isocentre): where the optimiser weighs them against each other,
 # and where dose is reported. 50 mm leaves out 1.6 % of a 100 mm field's dose on its axis.
@@ -92,14 +91,14 @@ def blocks(
     out
         Where the blocks are written one after the other; their own memory if None.
     """
-    expect_geometry(beam, bixels, density, machine)
+    expect_geometry(beam, density, machine)
     layout = lay_out(beam, bixels, points, machine, cutoff) if layout is None else layout
     device = density.data.device
     if not layout.cells:
         return
     voxels = torch.from_numpy(layout.voxels).to(device)
     slope, strength = _seen_from_source(beam, layout, density, points[layout.voxels], machine)
-    ssd = surface(beam, bixels, density, machine)
+    ssd = surface(beam, bixels.positions, density, machine)
     lateral = _lateral_of(bixels, ssd, machine, cutoff, layout.size, device)
     along_x, across, near = _polynomials(layout, strength, lateral)
     start = 0
@@ -245,36 +244,6 @@ def _rays(bixels: Bixels, machine: Machine) -> Float[Tensor, "6 b"]:
     bx, by, bz = x / length, y / length, machine.sad / length
     horns = off_axis(machine.beam, np.hypot(x, y))[0]
     return torch.from_numpy(np.stack([bx, by, bz, bx / (1 + bz), by / (1 + bz), horns]))
-
-
-def surface(beam: Beam, bixels: Bixels, density: Volume, machine: Machine) -> float:
-    """Distance from the source to the surface along the ray nearest the axis that meets tissue (mm)."""
-    source, axes = source_position(beam, machine.sad), bev_axes(beam)
-    nearest = np.argsort(np.hypot(*bixels.positions.T), kind="stable")
-    for x, y in [np.zeros(2), *bixels.positions[nearest]]:
-        ssd = surface_distance(density, source, beam.isocenter + x * axes[0] + y * axes[1])
-        if ssd is not None:
-            return ssd
-    raise ValueError(
-        f"expected tissue in the beam at gantry {beam.gantry:g}, couch {beam.couch:g}, got none; "
-        "check the isocentre and the body contour"
-    )
-
-
-def expect_geometry(beam: Beam, bixels: Bixels, density: Volume, machine: Machine) -> None:
-    """Refuse what would put dose in the wrong place."""
-    expect_finite(density.expect(Quantity.DENSITY))
-    expect_in_range(beam, machine)
-    if len(bixels.positions) == 0:
-        raise ValueError(
-            f"expected bixels for the beam at gantry {beam.gantry:g}, got none; cover the target"
-        )
-    index = indices(density.grid, beam.isocenter[None])[0]
-    if not ((index >= -0.5) & (index <= np.array(density.grid.shape) - 0.5)).all():
-        raise ValueError(
-            f"expected an isocentre inside the scan, got {np.round(beam.isocenter, 1)} mm (LPS); "
-            "move it to the target"
-        )
 
 
 def each_beam(

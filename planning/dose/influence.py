@@ -18,8 +18,9 @@ from imaging.volume import Volume
 from planning.beams import Beam
 from planning.machine import Machine
 
-from .bixel_dose import CUTOFF, Progress, blocks, each_beam, expect_geometry
+from .bixel_dose import CUTOFF, Progress, blocks, each_beam
 from .bixels import Bixels
+from .entry import expect_geometry
 from .layout import Layout, lay_out
 from .memory import expect_room
 
@@ -139,8 +140,8 @@ def influence(
     """
     if len(beams) != len(bixels) or not beams:
         raise ValueError(f"expected bixels for each of one or more beams, got {len(bixels)} for {len(beams)}")
-    for beam, own in zip(beams, bixels, strict=True):
-        expect_geometry(beam, own, density, machine)
+    for beam in beams:
+        expect_geometry(beam, density, machine)
     layouts = [lay_out(b, own, points, machine, cutoff) for b, own in zip(beams, bixels, strict=True)]
     starts = np.cumsum([0, *(len(own.positions) for own in bixels)]).tolist()
     ends = np.cumsum([0, *(layout.n_entries for layout in layouts)]).tolist()

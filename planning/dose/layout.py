@@ -62,7 +62,17 @@ class Layout:
 
 
 def lay_out(beam: Beam, bixels: Bixels, points: Points, machine: Machine, cutoff: float) -> Layout:
-    """Points within reach of any bixel of a beam, by cells, and the bixels that reach each cell."""
+    """Points within reach of any bixel of a beam, by cells, and the bixels that reach each cell.
+
+    Raises
+    ------
+    ValueError
+        If the beam has no bixel.
+    """
+    if len(bixels.positions) == 0:
+        raise ValueError(
+            f"expected bixels for the beam at gantry {beam.gantry:g}, got none; cover the target"
+        )
     bev = to_bev(beam, points)
     along = machine.sad - bev[:, 2]
     slope = bev[:, :2] / along[:, None]
