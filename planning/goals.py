@@ -48,7 +48,8 @@ class Goal:
     Raises
     ------
     ValueError
-        If the metric or the unit is not one of these, or they do not fit each other.
+        If the metric or the unit is not one of these, they do not fit each other, or there is more than
+        100 % of a volume.
     """
 
     structure: str
@@ -69,6 +70,10 @@ class Goal:
         units = ("%", "cc") if self.metric.startswith("V") else ("Gy", "%")
         if self.unit not in units:
             raise ValueError(f"expected the limit of {self.metric} in {' or '.join(units)}, got {self.unit}")
+        kind, number = parts(self.metric)
+        shares = [number] * (kind == "D%") + [self.limit] * (kind.startswith("V") and self.unit == "%")
+        if any(share > 100 for share in shares):
+            raise ValueError(f"expected at most 100 % of a volume, got {self.text}; correct the goal")
 
     @property
     def text(self) -> str:

@@ -1,4 +1,6 @@
 import json
+import tomllib
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -47,7 +49,17 @@ def test_a_goal_is_read_as_it_is_written():
 
 
 @pytest.mark.parametrize(
-    "text", ["D95%", "D95% > 95%", "E95% >= 95%", "V45 <= 10%", "V45Gy <= 10 Gy", "D5% <= 3 cc"]
+    "text",
+    [
+        "D95%",
+        "D95% > 95%",
+        "E95% >= 95%",
+        "V45 <= 10%",
+        "V45Gy <= 10 Gy",
+        "D5% <= 3 cc",
+        "D101% >= 50 Gy",
+        "V45Gy <= 101%",
+    ],
 )
 def test_a_goal_that_is_not_one_is_refused(text):
     with pytest.raises(ValueError, match="expected"):
@@ -92,6 +104,40 @@ def test_the_brain_sheet_says_where_each_number_is_from():
     assert {g.text for g in about(goals, "ptv")} == {"D95% >= 95 %", "D98% >= 95 %", "D2% <= 107 %"}
     assert not any(goal.verified for goal in goals if "Lambrecht" in goal.source)
     assert {g.limit for g in about(goals, "lens l")} == {10.0}
+
+
+def test_every_entry_of_the_brain_sheet_has_a_source_a_flag_and_a_priority():
+    # Read as it is written: a default would hide what is left out.
+    text = resources.files("planning").joinpath("goal_sheets/brain.toml").read_text("utf-8")
+    for entry in tomllib.loads(text)["goal"]:
+        assert set(entry) >= {"structures", "goal", "priority", "source", "verified"}
+        assert len(entry["source"]) > 20
+        assert isinstance(entry["verified"], bool)
+        assert entry["priority"] in (1, 2, 3, 4)
+        # Limits of organs are EQD2 and need their α/β; those of the target are physical.
+        assert ("alpha_beta" in entry) is (entry["structures"] != ["PTV"])
+
+
+@pytest.mark.parametrize(
+    ("structure", "text"),
+    [
+        ("PTV", "D98% >= 95 %"),
+        ("PTV", "D2% <= 107 %"),
+        ("Brainstem", "D0.03cc <= 60 Gy"),
+        ("BrainstemInterior", "D0.03cc <= 54 Gy"),
+        *((name, "D0.03cc <= 55 Gy") for name in ("OpticChiasm", "OpticNerve_L", "OpticNerve_R")),
+        *((f"Retina_{side}", "D0.03cc <= 45 Gy") for side in "LR"),
+        *((f"Lens_{side}", "D0.03cc <= 10 Gy") for side in "LR"),
+        *((f"Cornea_{side}", "D0.03cc <= 50 Gy") for side in "LR"),
+        *((f"Cochlea_{side}", f"Dmean <= {limit} Gy") for side in "LR" for limit in (45, 32)),
+        *((f"LacrimalGland_{side}", "Dmean <= 25 Gy") for side in "LR"),
+        ("Pituitary", "Dmean <= 45 Gy"),
+        ("Hippocampi", "D40% <= 7.3 Gy"),
+        ("Skin", "D0.03cc <= 25 Gy"),
+    ],
+)
+def test_the_brain_sheet_holds_every_goal_of_the_consensus_on_file(structure, text):
+    assert text in {goal.text for goal in about(brain_goals(), structure)}
 
 
 def test_a_sheet_with_an_unknown_word_is_refused():
