@@ -123,7 +123,7 @@ def correct(
             model.objective,
             weights,
             max_iterations=max_iterations,
-            tolerance=0.1 * tolerance,
+            tolerance=0.01 * tolerance,
         ).weights
         way = full.apply(found) - dose
         share = _step(dose, way, full, value)
@@ -138,6 +138,8 @@ def correct(
             before, slope, own = slope - own, full.adjoint(gradient), _slope(sampled, weights)
             expect_finite(value, slope)
             bends = _bent(bends, step, slope - own - before)
+    if progress is not None:
+        progress("correct", 1.0)
     return Correction(weights, dose, tuple(history), ended)
 
 

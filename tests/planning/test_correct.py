@@ -92,7 +92,12 @@ def test_no_round_raises_the_full_objective_however_few_the_points():
     full, least = _full()
     # 78 points of the rest for 180 bixels: the search on those finds its way between them.
     part, start = _sampled(1 / 100, 0)
-    corrected = correct(start, part, full, max_rounds=5)
+    told = []
+    corrected = correct(
+        start, part, full, max_rounds=5, progress=lambda step, share: told.append((step, share))
+    )
+    assert told == sorted(told)
+    assert told[-1] == ("correct", 1.0)
     assert list(corrected.history) == sorted(corrected.history, reverse=True)
     assert corrected.after - least.value < 0.1 * (corrected.before - least.value)
 
