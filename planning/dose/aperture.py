@@ -15,7 +15,7 @@ from planning.machine import Machine, Mlc
 from .bixels import Bixels
 
 # Side of a pixel (mm): leaves and bixels are whole numbers of them.
-PIXEL = 1.25
+PIXEL = 1.0
 
 
 @dataclass(frozen=True)

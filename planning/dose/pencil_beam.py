@@ -64,7 +64,8 @@ def lateral_tables(
     n_table = math.ceil(cutoff / RESOLUTION) + 2
     n_field = math.ceil((max(width) / 2 + 2 * beam.penumbra_fwhm) / RESOLUTION)
     n_kernel = n_table + n_field
-    field = np.outer(*(_blurred_edge(n_field, w, beam.penumbra_fwhm) for w in width))
+    at = np.arange(-n_field, n_field + 1) * RESOLUTION
+    field = np.outer(*(blurred_edge(at, w, beam.penumbra_fwhm) for w in width))
     steps = np.arange(-n_kernel, n_kernel + 1) * RESOLUTION
     radius = np.hypot(steps[:, None], steps[None])
     size = next_fast_len(2 * (n_kernel + n_field) + 1, real=True)
@@ -94,8 +95,7 @@ def off_axis(beam: PencilBeam, radius: np.ndarray) -> tuple[np.ndarray, np.ndarr
     )
 
 
-def _blurred_edge(n: int, width: float, fwhm: float) -> Float64[np.ndarray, " m"]:
-    """A box of this width through a Gaussian of this FWHM, at -n..n steps of the resolution."""
-    at = np.arange(-n, n + 1) * RESOLUTION
+def blurred_edge(at: Float64[np.ndarray, " m"], width: float, fwhm: float) -> Float64[np.ndarray, " m"]:
+    """A box of this width through a Gaussian of this FWHM, at offsets from its middle (all mm)."""
     root = math.sqrt(2) * fwhm / math.sqrt(8 * math.log(2))
     return (erf((at + width / 2) / root) - erf((at - width / 2) / root)) / 2

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
+from planning.dose.aperture import transmitted
 from planning.dose.bixels import Bixels
-from planning.dose.forward import transmitted
 from planning.dose.influence import Influence, apply, of_beam
 from planning.machine import Machine
 

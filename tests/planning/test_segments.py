@@ -21,7 +21,7 @@ from planning.plan import Plan, Prescription
 SIDE = np.arange(-22.5, 25.0, 5.0)
 SQUARE = Bixels(np.array([(x, y) for y in SIDE for x in SIDE]))
 EDGE = np.array([60.0, 60.0, 60.0])
-GRID = axial(-EDGE, EDGE, (6.0, 6.0, 6.0))
+GRID = axial(-EDGE, EDGE, (5.0, 5.0, 5.0))
 WATER = Volume(torch.ones((1, *GRID.shape)), GRID, Quantity.DENSITY)
 BEAMS = [Beam(angle, 0.0, 0.0, np.zeros(3), str(angle)) for angle in (0.0, 120.0, 240.0)]
 CENTERS = positions(GRID, np.argwhere(np.ones(GRID.shape)).astype(np.float64))
@@ -69,7 +69,7 @@ def test_segments_with_leakage_give_the_dose_of_the_plan(machine, matrix):
     beams = tuple(to_beam(beam, f.segments, machine) for beam, f in zip(BEAMS, cut, strict=True))
     planned = calculate(Plan(beams, Prescription(2.0, 1), machine.name), WATER, GRID, machine)
     got = doses(matrix, cut, machine) @ weights_of(cut)
-    assert torch.allclose(got, planned.data.flatten(), rtol=1e-3, atol=1e-4)
+    assert float((got - planned.data.flatten()).abs().max()) <= 2e-3 * float(got.max())
 
 
 def test_closed_bixels_get_the_transmission_and_those_behind_jaws_nothing(machine):
