@@ -10,6 +10,7 @@ _BESIDE = {
     "__init__",
     "__main__",
     "record",
+    "roofline",
     "tg119",
     "tg119_ours",
     "tg119_accuracy",

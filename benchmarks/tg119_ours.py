@@ -23,6 +23,7 @@ from planning.optimise.fluence import optimise_fluence
 from planning.optimise.objectives import evaluate, prepare
 from planning.optimise.sampling import Drawn, draw, shares_for
 
+from .roofline import best, peak_bytes
 from .tg119 import GOAL, OBJECTIVES, dose, own_beams, phantom, reference_beams, stored
 
 Figures = dict[str, float | int | bool | None]
@@ -42,7 +43,7 @@ def main() -> None:
         figures = _reference(asked.data, machine)
     else:
         figures = _plan(asked.data, asked.beams, machine)
-    print(json.dumps({**figures, "n_threads": torch.get_num_threads(), "peak_bytes": _peak_bytes()}))
+    print(json.dumps({**figures, "n_threads": torch.get_num_threads(), "peak_bytes": peak_bytes()}))
 
 
 def _reference(folder: Path, machine: Machine) -> Figures:
@@ -79,6 +80,8 @@ def _reference(folder: Path, machine: Machine) -> Figures:
         "influence_s": influence_s,
         "influence_entries": matrix.n_entries,
         "influence_bytes": matrix.n_bytes,
+        "apply_s": best(lambda: apply(matrix, mended.weights)),
+        "adjoint_s": best(lambda: adjoint(matrix, mended.dose)),
         "sampled_influence_s": sampled_s,
         "goal": GOAL,
         "goal_s": seconds if objective <= GOAL else None,
@@ -127,14 +130,6 @@ def _drawn(voxels: Mapping[str, Tensor]) -> Drawn:
 
 def _problem(matrix: Influence, objective: Callable[[Tensor], tuple[float, Tensor]]) -> Problem:
     return Problem(partial(apply, matrix), partial(adjoint, matrix), objective)
-
-
-def _peak_bytes() -> int:
-    """The most memory this process has held: VmHWM, as ru_maxrss keeps that of whoever started it."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return 1024 * int(line.split()[1])
-    raise OSError("expected VmHWM in /proc/self/status, got none; run on Linux")
 
 
 if __name__ == "__main__":
