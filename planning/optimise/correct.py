@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .fluence import Ended, Progress, Stop, Weights, expect_finite, minimise
+from .fluence import Ended, Progress, Stop, Weights, expect_finite, minimise, scale_for
 
 # Of a round's way to new weights the first of so many halves is taken that lowers the full objective.
 _HALVINGS = 6
@@ -113,6 +113,7 @@ def correct(
     slope, own = full.adjoint(gradient), _slope(sampled, weights)
     expect_finite(value, slope)
     bends = start.new_empty((0, len(start)))
+    scale = scale_for(sampled.apply, sampled.adjoint, sampled.objective, start)
     history = [value]
     ended = Ended.GOALS_MET if stop is not None and stop(dose) else None
     while ended is None:
@@ -124,6 +125,7 @@ def correct(
             weights,
             max_iterations=max_iterations,
             tolerance=0.01 * tolerance,
+            scale=scale,
         ).weights
         way = full.apply(found) - dose
         share = _step(dose, way, full, value)

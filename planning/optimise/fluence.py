@@ -30,6 +30,12 @@ class Ended(StrEnum):
     STALLED = "no lower value found along the search direction"
 
 
+# Steps that the search remembers, and the share of the first slope that counts as none.
+_N_PAIRS = 20
+_FLATTEST = 1e-5
+# What bends the objective less than this share of the median is scaled as if it bent it so much.
+_LEAST_BEND = 0.05
+
 # What SciPy's L-BFGS-B says with its status.
 _ENDS = {0: Ended.CONVERGED, 1: Ended.ITERATIONS, 2: Ended.STALLED}
 
@@ -62,7 +68,7 @@ class Result:
 
 
 class _Search:
-    """Value and slope at weights, and the dose of the last ones asked for.
+    """Value and slope at weights in units of a scale, and the dose of the last ones asked for.
 
     The search asks for the value at the start that we note ourselves, and a stop wants the dose of the
     weights that were last tried: neither is computed twice.
@@ -73,22 +79,26 @@ class _Search:
         apply: Callable[[Tensor], Tensor],
         adjoint: Callable[[Tensor], Tensor],
         objective: Callable[[Tensor], tuple[float, Tensor]],
-        like: Tensor,
+        scale: Tensor,
     ) -> None:
-        self._apply, self._adjoint, self._objective, self._like = apply, adjoint, objective, like
+        self._apply, self._adjoint, self._objective, self._scale = apply, adjoint, objective, scale
         self._x: np.ndarray | None = None
         self._dose = torch.empty(0)
         self._found = (0.0, np.empty(0))
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         if self._x is None or not np.array_equal(x, self._x):
-            self._dose = self._apply(torch.from_numpy(x).to(self._like))
+            self._dose = self._apply(self.weights(x))
             value, gradient = self._objective(self._dose)
-            slope = self._adjoint(gradient)
+            slope = self._adjoint(gradient) * self._scale
             expect_finite(value, slope)
             # The search writes on in its own x.
             self._x, self._found = x.copy(), (value, slope.cpu().numpy().astype(np.float64))
         return self._found
+
+    def weights(self, x: np.ndarray) -> Tensor:
+        """What the search calls ``x``, in units of the scale."""
+        return torch.from_numpy(x).to(self._scale) * self._scale
 
     def dose(self, x: np.ndarray) -> Tensor:
         """Dose of weights."""
@@ -104,12 +114,14 @@ def minimise(
     *,
     max_iterations: int = 200,
     tolerance: float = 1e-5,
+    scale: Weights | None = None,
     stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Weights of at least zero with the least objective of their dose.
 
-    L-BFGS-B: Byrd, Lu, Nocedal, Zhu, SIAM J. Sci. Comput. 16, 1190 (1995).
+    L-BFGS-B: Byrd, Lu, Nocedal, Zhu, SIAM J. Sci. Comput. 16, 1190 (1995), on weights in units of a
+    scale.
 
     Parameters
     ----------
@@ -125,6 +137,9 @@ def minimise(
         Iterations at most.
     tolerance
         Stop when an iteration lowers the objective by less than this share of it.
+    scale
+        Length along each weight over which the objective bends about as much, such as :func:`scale_for`
+        tells: fewer iterations. The same for all where it is None.
     stop
         Whether a dose is good enough to end with; asked at the start and after each iteration.
     progress
@@ -137,20 +152,26 @@ def minimise(
     """
     if not bool(torch.isfinite(start).all()) or bool((start < 0).any()):
         raise ValueError("expected finite starting weights of at least 0; start from zeros or ones")
-    search = _Search(apply, adjoint, objective, start)
-    begin = start.cpu().numpy().astype(np.float64)
-    history = [search(begin)[0]]
+    scale = torch.ones_like(start) if scale is None else scale
+    search = _Search(apply, adjoint, objective, scale)
+    begin = (start / scale).cpu().numpy().astype(np.float64)
+    value, slope = search(begin)
+    history = [value]
     if stop is not None and stop(search.dose(begin)):
         return Result(start.clone(), history[0], tuple(history), Ended.GOALS_MET)
-    stopped = False
+    why: Ended | None = None
 
     def note(intermediate_result: OptimizeResult) -> None:
-        nonlocal stopped
+        nonlocal why
         history.append(float(intermediate_result.fun))
         if progress is not None:
             progress("optimise", min(len(history) / max_iterations, 1.0))
         if stop is not None and stop(search.dose(intermediate_result.x)):
-            stopped = True
+            why = Ended.GOALS_MET
+        # SciPy's own test is absolute for objectives below 1.
+        elif history[-2] - history[-1] <= tolerance * abs(history[-1]):
+            why = Ended.CONVERGED
+        if why is not None:
             raise StopIteration
 
     found = scipy_minimize(
@@ -160,12 +181,47 @@ def minimise(
         method="L-BFGS-B",
         bounds=[(0.0, None)] * len(begin),
         callback=note,
-        options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "maxcor": 20, "ftol": tolerance},
+        options={
+            "maxiter": max_iterations,
+            "maxfun": 2 * max_iterations,
+            "maxcor": _N_PAIRS,
+            "ftol": 0.0,
+            # Absolute, too: low priorities would end the search where it starts.
+            "gtol": _FLATTEST * min(1.0, float(np.abs(slope).max(initial=0.0))),
+        },
     )
     if progress is not None:
         progress("optimise", 1.0)
-    ended = Ended.GOALS_MET if stopped else _ENDS[found.status]
-    return Result(torch.from_numpy(found.x).to(start), float(found.fun), tuple(history), ended)
+    return Result(search.weights(found.x), float(found.fun), tuple(history), why or _ENDS[found.status])
+
+
+def scale_for(
+    apply: Callable[[Tensor], Tensor],
+    adjoint: Callable[[Tensor], Tensor],
+    objective: Callable[[Tensor], tuple[float, Tensor]],
+    start: Weights,
+) -> Weights:
+    """Lengths along each weight over which the objective bends about as much, around 1.
+
+    The change of the gradient from no dose to the dose of even weights is, for quadratic terms, the sum of
+    each row of their Hessian, which bounds its diagonal: entries of a dose are none negative (the
+    separable surrogate of De Pierro, IEEE Trans. Med. Imaging 14, 132 (1995)). Bixels at the target's
+    edge bend the objective far less than those in its middle; without a scale the search takes nearly
+    twice the iterations.
+
+    Parameters
+    ----------
+    apply, adjoint, objective, start
+        As in :func:`minimise`; the even weights are the mean of ``start``.
+    """
+    level = float(start.mean()) if len(start) else 0.0
+    dose = apply(torch.full_like(start, level if level > 0 else 1.0))
+    bend = adjoint(objective(dose)[1] - objective(torch.zeros_like(dose))[1])
+    expect_finite(0.0, bend)
+    typical = float(bend.median()) if len(bend) else 0.0
+    if typical <= 0:
+        return torch.ones_like(start)
+    return (typical / bend.clamp(min=_LEAST_BEND * typical)).sqrt()
 
 
 def optimise_fluence(
@@ -177,6 +233,7 @@ def optimise_fluence(
     start: Weights | None = None,
     max_iterations: int = 200,
     tolerance: float = 1e-5,
+    scaled: bool = False,
     stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -196,6 +253,9 @@ def optimise_fluence(
         Where to begin, shape ``(bixels,)``; even weights that give the wanted dose on average if None.
     max_iterations, tolerance, stop
         When to end, as in :func:`minimise`.
+    scaled
+        Search in units of :func:`scale_for`: the least objective in about half the iterations, with more
+        modulation, of which segments lose more. For fluence that is the result, not what segments follow.
     progress
         Told the share of the iterations done.
 
@@ -209,13 +269,13 @@ def optimise_fluence(
     expect_reach(objectives, voxels, dose)
     if start is None:
         start = even * _level(objectives, voxels, dose)
+    parts = partial(apply, matrix), partial(adjoint, matrix), prepare(objectives, voxels, weights, like=start)
     return minimise(
-        partial(apply, matrix),
-        partial(adjoint, matrix),
-        prepare(objectives, voxels, weights, like=start),
+        *parts,
         start,
         max_iterations=max_iterations,
         tolerance=tolerance,
+        scale=scale_for(*parts, start) if scaled else None,
         stop=stop,
         progress=progress,
     )

@@ -1,11 +1,12 @@
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from scipy.optimize import nnls
 
 from planning.optimise.dose_volume import AtLeast, Mean, MinDvh
-from planning.optimise.fluence import Ended, expect_reach, minimise
+from planning.optimise.fluence import Ended, expect_reach, minimise, scale_for
 from planning.optimise.objectives import SquaredDeviation, SquaredOverdose, evaluate
 from planning.optimise.voxelwise import Mimic
 
@@ -138,3 +139,52 @@ def test_a_dose_volume_goal_lets_as_much_lie_in_the_dark_as_it_says():
         expect_reach([SquaredDeviation("ptv", 2.0)], INSIDE, REACHED)
     # What shall get little or nothing may lie in the dark.
     expect_reach([SquaredOverdose("ptv", 2.0), SquaredDeviation("ptv", 0.0)], INSIDE, torch.zeros(10))
+
+
+def test_a_scale_makes_up_for_bixels_of_unlike_strength():
+    matrix, objective = _problem()
+    matrix = matrix * torch.logspace(-1.5, 0, 12, dtype=torch.float64)
+    parts = (lambda x: matrix @ x, lambda d: matrix.T @ d, objective)
+    start = torch.ones(12, dtype=torch.float64)
+    scale = scale_for(*parts, start)
+    plain = minimise(*parts, start, max_iterations=500, tolerance=1e-12)
+    scaled = minimise(*parts, start, max_iterations=500, tolerance=1e-12, scale=scale)
+    assert scaled.value == pytest.approx(plain.value, rel=1e-5)
+    assert float(scaled.weights.min()) >= 0
+    assert objective(matrix @ scaled.weights)[0] == pytest.approx(scaled.value, rel=1e-12)
+    assert len(scaled.history) < 0.7 * len(plain.history)
+
+
+def test_the_scale_bounds_the_curvature_along_every_weight():
+    matrix, objective = _problem()
+    scale = scale_for(
+        lambda x: matrix @ x, lambda d: matrix.T @ d, objective, torch.ones(12, dtype=torch.float64)
+    )
+    # Squared deviation with priority 40 over 40 points: the Hessian is 2 AᵀA. In units of the scale its
+    # diagonal is below one number, that of its row sums, however the bixels differ.
+    hessian = 2 * matrix.T @ matrix
+    rows = hessian.sum(dim=1)
+    np.testing.assert_allclose((scale**2 * rows).numpy(), float(rows.median()))
+    assert bool((scale**2 * hessian.diagonal() <= rows.median()).all())
+
+
+def test_terms_that_do_not_bend_have_a_scale_of_one():
+    flat = scale_for(lambda x: x, lambda d: d, lambda d: (float(d.sum()), torch.ones_like(d)), torch.zeros(3))
+    assert flat.tolist() == [1, 1, 1]
+
+
+def test_low_priorities_do_not_end_a_search_where_it_starts():
+    matrix, _ = _problem()
+    ends = []
+    for priority in (1.0, 1e-8):
+        objective = partial(evaluate, [SquaredDeviation("a", 2.0, priority)], {"a": torch.arange(40)})
+        ends.append(
+            minimise(
+                lambda x: matrix @ x,
+                lambda d: matrix.T @ d,
+                objective,
+                torch.ones(12, dtype=torch.float64),
+                tolerance=1e-9,
+            )
+        )
+    assert ends[1].value == pytest.approx(1e-8 * ends[0].value, rel=1e-3)
