@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,15 +70,23 @@ def run(folder: Path, only: list[str] | None) -> dict[str, Part]:
         "accuracy": [*ours, "benchmarks.tg119_accuracy", str(folder)],
         "control": [*ours, "benchmarks.control_points"],
     }
-    return {
-        name: _child(command)
-        for name, command in commands.items()
-        if only is None or name.partition("_")[0] in only
-    }
+    wanted = {name: c for name, c in commands.items() if only is None or name.partition("_")[0] in only}
+    with tempfile.TemporaryDirectory() as work:
+        if "accuracy" in wanted and _PEER.exists():
+            depths = str(Path(work) / "depths.npz")
+            _spoken([str(_PEER), "-W", "ignore", str(_HERE / "peer" / "depths.py"), str(folder), depths])
+            wanted["accuracy"] += ["--depths", depths]
+        return {name: _child(command) for name, command in wanted.items()}
 
 
 def _child(command: list[str]) -> Part:
-    """What a process of its own prints last; both sides may use as many cores as there are."""
+    """The figures that a process of its own prints last."""
+    found = json.loads(_spoken(command).splitlines()[-1])
+    return found.get("figures", found)
+
+
+def _spoken(command: list[str]) -> str:
+    """What a process of its own prints; both sides may use as many cores as there are."""
     cores = str(os.cpu_count())
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), cores)
     print(f"... {' '.join(Path(word).name for word in command[:4])}", flush=True)
@@ -90,8 +99,7 @@ def _child(command: list[str]) -> Part:
     )
     if done.returncode:
         raise RuntimeError(f"expected {command[1:]} to run, got:\n{done.stderr[-3000:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    return found.get("figures", found)
+    return done.stdout
 
 
 def figures_of(parts: Mapping[str, Part]) -> dict[str, Figure]:

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 _HERE = Path(__file__).parent
+# Processes that wanted a core before this one worked: above a few tenths, times are too long.
+_LOAD = os.getloadavg()[0]
 
 Figures = Mapping[str, float | int | str | Mapping[str, object] | None]
 
@@ -52,6 +54,7 @@ def _hardware() -> dict[str, object]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
         "torch": version("torch"),
+        "load_before": round(_LOAD, 2),
     }
 
 

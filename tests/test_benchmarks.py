@@ -67,17 +67,6 @@ def test_the_exponent_of_a_power_law_is_found(bench):
     assert bench("planning_scaling").exponent(runs, "n", "s") == pytest.approx(1.5)
 
 
-def test_dose_without_a_matrix_is_dose_with_one(bench):
-    from planning.dose.influence import apply, influence
-    from planning.machine import load_machine
-
-    scaling, machine = bench("planning_scaling"), load_machine("generic-6mv")
-    case = scaling.setup(2, 20.0, 10.0)
-    matrix = influence(case.beams, case.bixels, case.density, case.points, machine)
-    expected = apply(matrix, torch.ones(matrix.n_bixels))
-    torch.testing.assert_close(scaling.forward(case, machine), expected, rtol=1e-5, atol=1e-6)
-
-
 def test_memory_that_is_held_for_a_moment_is_seen(bench):
     # Freed before the end: a difference of what is held would miss it.
     grown = bench("roofline").peak_growth(lambda: np.ones(2**23).sum())

@@ -53,12 +53,8 @@ def main() -> None:
     parser.add_argument("--goal", type=float, default=0.7909, help="objective whose first time is noted")
     asked = parser.parse_args()
     started = time.perf_counter()
-    ct, cst = _phantom(asked.data / "tg119.npz")
-    plan = PhotonPlan(machine="Generic")
-    gantry = [360.0 * n / asked.beams for n in range(asked.beams)]
-    plan.prop_stf = {"gantry_angles": gantry, "couch_angles": [0.0] * asked.beams, "bixel_width": 5.0}
-    plan.prop_dose_calc = {"dose_grid": {"resolution": dict.fromkeys("xyz", asked.grid)}}
-    plan.prop_opt = {"solver": "scipy"}
+    ct, cst = phantom(asked.data / "tg119.npz")
+    plan = plan_of(asked.beams, asked.grid)
     stf = generate_stf(ct, cst, plan)
     before = time.perf_counter()
     dij = calc_dose_influence(ct, cst, stf, plan)
@@ -91,7 +87,17 @@ def main() -> None:
     print(json.dumps(figures))
 
 
-def _phantom(file: Path) -> tuple[object, object]:
+def plan_of(n_beams: int, spacing: float) -> PhotonPlan:
+    """Beams evenly around the patient, bixels of 5 mm, a dose grid of this spacing (mm)."""
+    plan = PhotonPlan(machine="Generic")
+    gantry = [360.0 * n / n_beams for n in range(n_beams)]
+    plan.prop_stf = {"gantry_angles": gantry, "couch_angles": [0.0] * n_beams, "bixel_width": 5.0}
+    plan.prop_dose_calc = {"dose_grid": {"resolution": dict.fromkeys("xyz", spacing)}}
+    plan.prop_opt = {"solver": "scipy"}
+    return plan
+
+
+def phantom(file: Path) -> tuple[object, object]:
     """CT and structures with their objectives."""
     with np.load(file, allow_pickle=False) as stored:
         packed = {key: stored[key] for key in stored.files}
