@@ -110,14 +110,18 @@ def correct(
     """
     weights, dose = start, full.apply(start)
     value, gradient = full.objective(dose)
-    slope, own = full.adjoint(gradient), _slope(sampled, weights)
-    expect_finite(value, slope)
-    bends = start.new_empty((0, len(start)))
-    scale = scale_for(sampled.apply, sampled.adjoint, sampled.objective, start)
     history = [value]
     ended = Ended.GOALS_MET if stop is not None and stop(dose) else None
+    scale = scale_for(sampled.apply, sampled.adjoint, sampled.objective, start) if ended is None else None
+    bends, step = start.new_empty((0, len(start))), torch.zeros_like(start)
+    tilt: Weights | None = None
     while ended is None:
-        model = _tilted(sampled, slope - own, bends, weights)
+        slope = full.adjoint(gradient)
+        expect_finite(value, slope)
+        before, tilt = tilt, slope - _slope(sampled, weights)
+        if before is not None:
+            bends = _bent(bends, step, tilt - before)
+        model = _tilted(sampled, tilt, bends, weights)
         found = minimise(
             model.apply,
             model.adjoint,
@@ -136,10 +140,6 @@ def correct(
         if progress is not None:
             progress("correct", min((len(history) - 1) / max_rounds, 1.0))
         ended = _why(history, share, stop is not None and stop(dose), max_rounds, tolerance)
-        if ended is None:
-            before, slope, own = slope - own, full.adjoint(gradient), _slope(sampled, weights)
-            expect_finite(value, slope)
-            bends = _bent(bends, step, slope - own - before)
     if progress is not None:
         progress("correct", 1.0)
     return Correction(weights, dose, tuple(history), ended)
