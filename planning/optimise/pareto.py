@@ -60,6 +60,10 @@ class _Node:
     weights: Weights
     values: tuple[float, float]
 
+    def at(self, share: float) -> float:
+        """The sum of both objectives for another weight of the second."""
+        return (1 - share) * self.values[0] + share * self.values[1]
+
 
 def sweep(
     names: tuple[str, str],
@@ -128,6 +132,11 @@ def sweep(
             break
         a, b = nodes[n], nodes[n + 1]
         nodes.insert(n + 1, solve(_level(a, b), (a.weights + b.weights) / 2))
+    # A search that ran out of iterations may end behind its neighbours: the ends go on from the best of all.
+    for n, share in ((0, 0.0), (-1, 1.0)):
+        best = min(nodes, key=lambda node: node.at(share))
+        if best is not nodes[n]:
+            nodes[n] = solve(share, best.weights)
     if progress is not None:
         progress("front", 1.0)
     return _front(names, nodes)
