@@ -16,11 +16,13 @@ from imaging.shapes import Mask, Points
 from imaging.structures import RoiType, StructureSet, named
 from planning.arrange import target_of
 from planning.check.consistent import expect_consistent
-from planning.check.judge import GoalResult, limit_of
-from planning.goals import Comparison, Goal, parts, same_name
+from planning.check.dvh import Dvh
+from planning.check.judge import GoalResult, judge, limit_of
+from planning.goals import Comparison, Goal, about, parts, same_name
 from planning.plan import Prescription
 
 from .dose_volume import AtLeast, AtMost, HottestMean, Mean, MinDvh
+from .fluence import Stop
 from .objectives import Objective, SquaredDeviation, SquaredMean, SquaredOverdose, SquaredUnderdose
 
 # Shells of normal tissue by distance from the target (mm), and the share of the prescription that
@@ -158,6 +160,35 @@ def strengthened(
         else term
         for term in objectives
     )
+
+
+def all_met(goals: Sequence[Goal], drawn: Sample, prescription: Prescription) -> Stop:
+    """Whether a dose of one fraction at the drawn points meets all goals: when a search may stop.
+
+    Goals whose structure was not drawn are passed over; if that leaves none, nothing is met.
+
+    Parameters
+    ----------
+    goals
+        What is asked.
+    drawn
+        The structures that there are.
+    prescription
+        What percentages refer to, and the fractions.
+    """
+    asked = {
+        name: inside.numpy()
+        for name, inside in drawn.regions.items()
+        if name in drawn.volumes_cc and about(goals, name)
+    }
+
+    def met(dose: Tensor) -> bool:
+        total = (dose * prescription.n_fractions).cpu().numpy().astype(np.float32)
+        dvhs = {name: Dvh(np.sort(total[inside]), drawn.volumes_cc[name]) for name, inside in asked.items()}
+        judged = [r.met for r in judge(goals, dvhs, prescription) if r.met is not None]
+        return bool(judged) and all(judged)
+
+    return met
 
 
 def _is_aimed_at(goal: Goal, prescription: Prescription) -> bool:

@@ -6,8 +6,9 @@ from planning.check.dvh import Dvh
 from planning.check.judge import judge
 from planning.goals import parse_goal
 from planning.optimise.dose_volume import AtLeast, AtMost, HottestMean, Mean, MinDvh
-from planning.optimise.from_goals import Sample, objectives_for
-from planning.optimise.objectives import SquaredMean, SquaredOverdose, evaluate
+from planning.optimise.fluence import Ended, minimise
+from planning.optimise.from_goals import Sample, all_met, objectives_for
+from planning.optimise.objectives import SquaredMean, SquaredOverdose, evaluate, prepare
 from planning.plan import Prescription
 
 RX = Prescription(60.0, 30)
@@ -83,3 +84,33 @@ def test_goals_that_contradict_each_other_are_refused_before_planning():
     goals = [parse_goal("Lens_L", "D50% >= 9 Gy"), parse_goal("Lens_L", "D0.03cc <= 8 Gy")]
     with pytest.raises(ValueError, match=r"got Lens_L D50% >= 9 Gy and Lens_L D0\.03cc <= 8 Gy"):
         objectives_for(goals, DRAWN, "PTV", RX)
+
+
+def test_a_search_stops_at_the_first_dose_that_meets_all_goals():
+    goals = [
+        parse_goal("PTV", "D95% >= 95%"),
+        parse_goal("Hippocampi", "Dmean <= 20 Gy"),
+        parse_goal("Chiasm", "Dmax <= 1 Gy"),
+    ]
+    met = all_met(goals, DRAWN, RX)
+    random = torch.Generator().manual_seed(0)
+    matrix = 0.9 + 0.2 * torch.rand(320, 30, generator=random)
+    matrix[100:] *= 0.3 * torch.rand(30, generator=random)
+    parts = (
+        lambda w: matrix @ w,
+        lambda g: matrix.T @ g,
+        prepare(objectives_for(goals, DRAWN, "PTV", RX), REGIONS, like=matrix),
+        torch.full((30,), 0.01),
+    )
+    answers = []
+    found = minimise(*parts, stop=lambda dose: answers.append(met(dose)) or answers[-1])
+    assert found.ended is Ended.GOALS_MET
+    dose = (matrix @ found.weights * 30).numpy()
+    assert np.quantile(dose[:100], 0.05, method="hazen") >= 57
+    assert dose[100:300].mean() <= 20
+    assert answers == [False] * (len(found.history) - 1) + [True]
+
+
+def test_where_nothing_can_be_judged_nothing_is_met():
+    assert not all_met([parse_goal("Chiasm", "Dmax <= 1 Gy")], DRAWN, RX)(torch.zeros(320))
+    assert all_met([parse_goal("Lens_L", "Dmax <= 1 Gy")], DRAWN, RX)(torch.zeros(320))
