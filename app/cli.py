@@ -59,6 +59,13 @@ def plan(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Make UIDs from this seed; fresh otherwise.")
     ] = None,
+    setup_error: Annotated[
+        float, typer.Option(help="Hold against shifts this far along each axis (mm); see --ptv-margin.")
+    ] = 0.0,
+    density_uncertainty: Annotated[
+        Path | None,
+        typer.Option(help="Hold against one standard deviation of relative electron density: NIfTI."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """From one MRI to a deliverable plan, DICOM-RT files and a review page.
@@ -72,12 +79,43 @@ def plan(
 
         from .plan import walk_plan
         from .request import Request, parse_target
+        from .robust import facts, lines
 
         request = Request(
-            parse_prescription(prescription), ctv_margin, ptv_margin, beams, machine, dose_spacing, seed
+            parse_prescription(prescription),
+            ctv_margin,
+            ptv_margin,
+            beams,
+            machine,
+            dose_spacing,
+            seed,
+            setup_error,
+            density_uncertainty,
         )
         summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series)
-    answer(summary.as_json(), summary.lines(), as_json)
+        robust = facts(out, request)
+    answer({**summary.as_json(), **robust}, [*summary.lines(), *lines(robust)], as_json)
+
+
+@app.command()
+def pareto(
+    planned: Annotated[Path, typer.Argument(help="Folder of a finished `spindose plan` or `demo`.")],
+    between: Annotated[
+        tuple[str, str], typer.Option(help="Two numbers, such as 'PTV D98%' 'Brainstem D0.03cc'.")
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder for the front and its page.")],
+    points: Annotated[int, typer.Option(min=2, max=33, help="Fluences to compute.")] = 9,
+    as_json: Json = False,
+) -> None:
+    """What one goal costs another: a page that walks along the front between them.
+
+    Example: `spindose pareto demo --between "PTV D98%" "Brainstem D0.03cc" --out front`
+    """
+    with one_sentence(), progress_bar() as progress:
+        from .pareto import walk_pareto
+
+        facts = walk_pareto(planned, between, out, points, progress)
+    answer(facts, [f"Front: {facts['front']}", f"Page:  {facts['pareto']}"], as_json)
 
 
 @app.command()

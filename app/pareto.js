@@ -12,7 +12,7 @@
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
   };
   const base = {
-    margin: { l: 58, r: 12, t: 14, b: 46 },
+    margin: { l: 58, r: 12, t: 34, b: 46 },
     font: { family: "system-ui, sans-serif", size: 12, color: "#1c2733" },
     hoverlabel: { namelength: -1 },
   };

@@ -1,7 +1,7 @@
 """The patient's walk: from one MRI to a deliverable plan and its dose, step by step."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from planning.plan import Plan
 from planning.plan_file import read_plan, write_plan
 from synth.anatomy import anatomy
 
+from . import robust
 from .console import Progress
 from .request import Request
 from .steps import Walk
@@ -54,6 +55,8 @@ class Planned:
         Beams with their segments.
     dose
         Total dose of the segments (Gy) on the dose grid.
+    robustness
+        How it fares in every scenario, where that was asked for.
     """
 
     scan: Case
@@ -61,6 +64,7 @@ class Planned:
     structures: StructureSet
     plan: Plan
     dose: Volume
+    robustness: Mapping[str, object] = field(default_factory=dict)
 
 
 def plan_patient(
@@ -105,6 +109,7 @@ def plan_patient(
             "beams": request.n_beams,
             "machine": request.machine,
             "dose_spacing": request.dose_spacing,
+            **robust.asked(request),
         },
         lambda: optimised(ct, structures, request, walk.inside),
         lambda result, here: write_plan(result, here / "plan.json"),
@@ -127,7 +132,20 @@ def plan_patient(
         ),
         after=("delivery",),
     )
-    return Planned(scan, ct, structures, plan, kept.volumes["dose"])
+    dose = kept.volumes["dose"]
+    if not robust.asked(request):
+        return Planned(scan, ct, structures, plan, dose)
+    density = relative_electron_density(ct, structures.mask(BODY))
+    found = walk.step(
+        robust.STEP,
+        "Dose in every scenario",
+        {"margin": request.ptv_margin, **robust.asked(request)},
+        lambda: robust.check(plan, density, structures, dose, request, walk.inside),
+        robust.write,
+        robust.read,
+        after=("dose",),
+    )
+    return Planned(scan, ct, structures, plan, dose, found)
 
 
 def ct_grid(scan: Grid) -> Grid:
@@ -172,8 +190,9 @@ def kept_structures(case: Case) -> StructureSet:
 
 def optimised(ct: Volume, structures: StructureSet, request: Request, progress: Progress) -> Plan:
     """A plan that meets the goals for the brain as well as it can."""
+    density = relative_electron_density(ct, structures.mask(BODY))
     return plan_automatically(
-        relative_electron_density(ct, structures.mask(BODY)),
+        density,
         structures,
         request.prescription,
         load_machine(request.machine),
@@ -181,6 +200,8 @@ def optimised(ct: Volume, structures: StructureSet, request: Request, progress: 
         brain_goals(),
         dose_grid(ct.grid, structures.mask(BODY), request.dose_spacing),
         progress,
+        robust.settings_of(request),
+        robust.deviation_of(request, density),
     )[0]
 
 

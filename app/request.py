@@ -50,6 +50,10 @@ class Request:
         Voxel size of the dose grid (mm).
     seed
         What UIDs follow from; fresh ones where there is none.
+    setup_error
+        How far the patient may lie from where the plan has them (mm); 0 for a plan that is not robust.
+    density_uncertainty
+        NIfTI file of one standard deviation of the relative electron density, where there is one.
     """
 
     prescription: Prescription
@@ -59,10 +63,16 @@ class Request:
     machine: str = "generic-6mv"
     dose_spacing: float = 3.0
     seed: int | None = None
+    setup_error: float = 0.0
+    density_uncertainty: Path | None = None
 
     def __post_init__(self) -> None:
         if not (0 <= self.ctv_margin <= 50 and 0 <= self.ptv_margin <= 50):
             raise ValueError(f"expected a margin of 0-50 mm, got {self.ctv_margin:g} and {self.ptv_margin:g}")
+        if not 0 <= self.setup_error <= 20:
+            raise ValueError(f"expected a set-up error of 0-20 mm, got {self.setup_error:g}")
+        if self.density_uncertainty is not None and not self.density_uncertainty.is_file():
+            raise ValueError("expected a NIfTI file of the density's standard deviation, got no file there")
         if not 1 <= self.dose_spacing <= 5:
             raise ValueError(
                 f"expected a dose grid of 1-5 mm, no coarser than the 5 mm bixels, got {self.dose_spacing:g}"

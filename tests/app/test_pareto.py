@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from app.cli import app as cli
 from app.pareto import ParetoPage, walk_pareto, write_page
 from app.review.facts import Provenance
 from imaging.case import Case
@@ -164,6 +166,16 @@ def test_what_cannot_be_traded_is_refused_and_nothing_is_left(planned, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_command_shows_an_example_and_refuses_in_one_sentence(planned, tmp_path):
+    help_text = CliRunner().invoke(cli, ["pareto", "--help"])
+    assert help_text.exit_code == 0
+    assert "spindose pareto" in help_text.output
+    wrong = ["pareto", str(planned), "--between", "PTV D98%", "Lens Dmax", "--out", str(tmp_path / "front")]
+    refused = CliRunner().invoke(cli, wrong)
+    assert refused.exit_code == 2
+    assert len([line for line in refused.stderr.splitlines() if line.startswith("spindose: ")]) == 1
+
+
 def test_a_folder_without_a_plan_is_refused(tmp_path):
     with pytest.raises(ValueError, match="finished 'spindose plan'"):
         walk_pareto(tmp_path, ("PTV D98%", "Brainstem D0.03cc"), tmp_path / "front", 3, lambda *_: None)
@@ -200,7 +212,8 @@ def test_the_slider_walks_the_front_with_a_silent_console(text, tmp_path, tool):
     done = subprocess.run(
         [
             tool("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            "--disable-quic", "--disable-background-networking", "--virtual-time-budget=8000", "--enable-logging=stderr",
+            "--disable-quic", "--disable-background-networking", "--virtual-time-budget=8000",
+            "--enable-logging=stderr",
             f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri(),
         ],
         capture_output=True, text=True, errors="replace", timeout=120, check=True, cwd=tmp_path,

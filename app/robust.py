@@ -1,0 +1,110 @@
+"""Plans that hold when something is otherwise: what ``spindose plan`` asks, checks and tells of them."""
+
+import json
+from pathlib import Path
+
+from imaging.nifti import read_nifti
+from imaging.structures import RoiType, StructureSet, named
+from imaging.volume import Quantity, Volume
+from planning.check.robust import as_json, robustness
+from planning.goals import brain_goals
+from planning.machine import load_machine
+from planning.optimise.automatic import Settings
+from planning.plan import Plan
+from planning.scenarios import expect_deviation
+
+from .console import Progress
+from .request import Request
+from .steps import file_hash
+
+STEP = "robustness"
+_FILE = "robustness.json"
+
+
+def asked(request: Request) -> dict[str, object]:
+    """What a request says of errors, for the key of a step; nothing where it says nothing."""
+    told: dict[str, object] = {}
+    if request.setup_error:
+        told["setup_error"] = request.setup_error
+    if request.density_uncertainty is not None:
+        told["density_uncertainty"] = file_hash(request.density_uncertainty)
+    return told
+
+
+def settings_of(request: Request) -> Settings:
+    """How a plan is made against these errors."""
+    return Settings(setup_error_mm=request.setup_error)
+
+
+def deviation_of(request: Request, density: Volume) -> Volume | None:
+    """One standard deviation of the density, read and checked against it; None where none is given."""
+    if request.density_uncertainty is None:
+        return None
+    return expect_deviation(read_nifti(request.density_uncertainty, Quantity.DENSITY), density)
+
+
+def check(
+    plan: Plan, density: Volume, structures: StructureSet, dose: Volume, request: Request, progress: Progress
+) -> dict[str, object]:
+    """The goals of a plan and the coverage of its targets in every scenario, as plain values."""
+    deviation = deviation_of(request, density)
+    found = robustness(
+        plan,
+        settings_of(request).scenarios(deviation),
+        density,
+        structures,
+        brain_goals(),
+        [name for kind in (RoiType.GTV, RoiType.CTV, RoiType.PTV) for name in named(structures, kind)],
+        dose.grid,
+        load_machine(plan.machine),
+        deviation=deviation,
+        progress=progress,
+    )
+    return {**as_json(found), "cautions": list(_cautions(request))}
+
+
+def write(found: dict[str, object], here: Path) -> None:
+    """Keep what a check found."""
+    (here / _FILE).write_text(json.dumps(found, indent=1))
+
+
+def read(here: Path) -> dict[str, object]:
+    """What a check found, as it was kept."""
+    return dict(json.loads((here / _FILE).read_text()))
+
+
+def facts(out: Path, request: Request) -> dict[str, object]:
+    """What was found of a plan that was asked to be robust, for a program; nothing of another."""
+    return {"robustness": read(out / STEP)} if asked(request) else {}
+
+
+def lines(found: dict[str, object]) -> list[str]:
+    """The same for a person: coverage, and the goals that are missed in some scenario."""
+    if not found:
+        return []
+    told: dict = found["robustness"]  # type: ignore[assignment, type-arg] # as JSON gives it
+    missed = [goal for goal in told["goals"] if goal["met_in_all"] is False]
+    return [
+        f"Robustness: {len(told['scenarios'])} scenarios",
+        *(
+            f"  {name} V95%: {c['nominal']:.1f} % as planned, {c['worst']:.1f} % at worst "
+            f"({c['worst_scenario']})"
+            for name, c in told["v95_percent"].items()
+        ),
+        *(
+            f"  missed at worst: {g['structure']} {g['goal']}, {g['worst']:.2f} {g['unit']} "
+            f"({g['worst_scenario']})"
+            for g in missed
+        ),
+        *(f"Caution: {caution}" for caution in told["cautions"]),
+    ]
+
+
+def _cautions(request: Request) -> tuple[str, ...]:
+    if not (request.setup_error and request.ptv_margin):
+        return ()
+    twice = (
+        f"the PTV holds a margin of {request.ptv_margin:g} mm and the plan is robust against "
+        f"{request.setup_error:g} mm as well; take --ptv-margin 0 if both stand for the same errors."
+    )
+    return (twice,)

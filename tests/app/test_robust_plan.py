@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+
+from app.request import Request
+from app.robust import asked, check, deviation_of, lines, read, settings_of, write
+from imaging.grid import axial
+from imaging.nifti import write_nifti
+from imaging.phantoms import sphere
+from imaging.structures import RoiType, Structure, StructureSet
+from imaging.volume import Quantity, Volume
+from planning.beams import Beam, ControlPoint
+from planning.dose.forward import calculate
+from planning.machine import load_machine
+from planning.plan import Plan, Prescription
+
+RX = Prescription(60.0, 30)
+MACHINE = load_machine("generic-6mv")
+EDGE = np.array([42.5, 42.5, 42.5])
+GRID = axial(-EDGE, EDGE, (5.0, 5.0, 5.0))
+WATER = Volume(torch.ones(1, *GRID.shape), GRID, Quantity.DENSITY)
+DRAWN = StructureSet(
+    GRID,
+    {
+        "CTV": Structure(sphere(GRID, np.zeros(3), 14.0), RoiType.CTV, (255, 0, 0)),
+        "PTV": Structure(sphere(GRID, np.zeros(3), 17.0), RoiType.PTV, (255, 0, 0), 60.0),
+    },
+)
+
+
+def planned() -> Plan:
+    """One open field that is a little too small for the PTV."""
+    n = len(MACHINE.mlc.boundaries) - 1
+    leaves = np.stack([np.full(n, -16.0), np.full(n, 16.0)])
+    points = tuple(ControlPoint(m, 0.0, (-16.0, 16.0), (-20.0, 20.0), leaves) for m in (0.0, 1.0))
+    return Plan((Beam(0.0, 0.0, 0.0, np.zeros(3), "1", 260.0, points),), RX, MACHINE.name)
+
+
+@pytest.fixture(scope="module")
+def dose():
+    return calculate(planned(), WATER, GRID, MACHINE)
+
+
+@pytest.fixture
+def sigma(tmp_path):
+    write_nifti(Volume(0.03 * WATER.data, GRID, Quantity.DENSITY), tmp_path / "sigma.nii.gz")
+    return tmp_path / "sigma.nii.gz"
+
+
+def test_a_request_without_errors_makes_the_plan_it_always_made(sigma):
+    assert asked(Request(RX)) == {}
+    assert len(settings_of(Request(RX)).scenarios(None)) == 1
+    assert deviation_of(Request(RX), WATER) is None
+    other = asked(Request(RX, setup_error=3.0, density_uncertainty=sigma))
+    assert other["setup_error"] == 3.0
+    assert len(str(other["density_uncertainty"])) == 64
+
+
+def test_a_plan_is_checked_in_every_scenario_and_its_words_name_the_worst(dose, sigma, tmp_path):
+    request = Request(RX, setup_error=5.0, ptv_margin=0.0, density_uncertainty=sigma)
+    found = check(planned(), WATER, DRAWN, dose, request, lambda *_: None)
+    assert len(found["scenarios"]) == 9
+    assert set(found["v95_percent"]) == {"CTV", "PTV"}
+    told = found["v95_percent"]["CTV"]
+    # The field's edges lie to the left and right, 2 mm from the CTV.
+    assert told["worst_scenario"] in {"5 mm to the left", "5 mm to the right"}
+    assert told["worst"] < told["mean"] < told["nominal"]
+    write(found, tmp_path)
+    assert read(tmp_path) == found
+    said = lines({"robustness": found})
+    assert said[0] == "Robustness: 9 scenarios"
+    assert any("CTV V95%" in line and told["worst_scenario"] in line for line in said)
+    assert not any("Caution" in line for line in said)
+
+
+def test_a_margin_beside_the_errors_it_stands_for_is_told(dose):
+    found = check(planned(), WATER, DRAWN, dose, Request(RX, setup_error=3.0), lambda *_: None)
+    assert any("--ptv-margin 0" in line for line in lines({"robustness": found}))
+
+
+@pytest.mark.parametrize("wrong", [{"setup_error": -1.0}, {"setup_error": 30.0}])
+def test_errors_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match="set-up error of 0-20 mm"):
+        Request(RX, **wrong)
+
+
+def test_a_missing_file_of_deviations_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="NIfTI file of the density's standard deviation"):
+        Request(RX, density_uncertainty=tmp_path / "none.nii.gz")
