@@ -27,7 +27,7 @@ def main() -> int:
         print(f"\n== {name}", flush=True)
         if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode:
             failed.append(name)
-    print(f"\n{len(names) - len(failed)} of {len(names)} benchmarks ran")
+    print(f"\n{len(names) - len(failed)} of {len(names)} benchmarks ran and met their targets")
     for name in failed:
         print(f"not: {name}")
     for result in sorted((Path(__file__).parent / "results").glob("*.json")):

@@ -85,8 +85,8 @@ def main() -> None:
             "memory" if largest[f"{kernel}_memory_limit_s"] == largest[f"{kernel}_limit_s"] else "arithmetic"
         )
         print(f"{kernel} reaches {largest[f'{kernel}_share']:.0%} of its limit, which is {limit}")
-    report("planning_scaling", figures)  # type: ignore[arg-type] # a mapping of mappings
     print(f"picture: {_PICTURE}")
+    report("planning_scaling", figures)  # type: ignore[arg-type] # a mapping of mappings
 
 
 def setup(n_beams: int, side: float, voxel: float) -> Setup:
