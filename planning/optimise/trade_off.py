@@ -35,7 +35,7 @@ Progress = Callable[[str, float], None]
 
 # At its own end of the front a goal counts this many times as much as all else together, in the plan
 # where the search begins; its priority is at most the second number, for a goal that is met almost exactly.
-_PUSH, _MOST_PRIORITY = 3.0, 1e4
+_PUSH, _MOST_PRIORITY = 30.0, 1e4
 # Of a volume this small (%) the dose is followed by an equivalent uniform dose of this exponent: smooth
 # and convex, where the dose at a volume is neither.
 _SMALL_PERCENT, _EXPONENT = 5.0, 12.0
