@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .fluence import Ended, Progress, Stop, Weights, expect_finite, minimise, scale_for
+from .fluence import Ended, Progress, Stop, Weights, expect_numbers, minimise, even_scale
 
 # Of a round's way to new weights the first of so many halves is taken that lowers the full objective.
 _HALVINGS = 6
@@ -112,12 +112,12 @@ def correct(
     value, gradient = full.objective(dose)
     history = [value]
     ended = Ended.GOALS_MET if stop is not None and stop(dose) else None
-    scale = scale_for(sampled.apply, sampled.adjoint, sampled.objective, start) if ended is None else None
+    scale = even_scale(sampled.apply, sampled.adjoint, sampled.objective, start) if ended is None else None
     bends, step = start.new_empty((0, len(start))), torch.zeros_like(start)
     tilt: Weights | None = None
     while ended is None:
         slope = full.adjoint(gradient)
-        expect_finite(value, slope)
+        expect_numbers(value, slope)
         before, tilt = tilt, slope - _slope(sampled, weights)
         if before is not None:
             bends = _bent(bends, step, tilt - before)

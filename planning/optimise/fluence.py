@@ -91,7 +91,7 @@ class _Search:
             self._dose = self._apply(self.weights(x))
             value, gradient = self._objective(self._dose)
             slope = self._adjoint(gradient) * self._scale
-            expect_finite(value, slope)
+            expect_numbers(value, slope)
             # The search writes on in its own x.
             self._x, self._found = x.copy(), (value, slope.cpu().numpy().astype(np.float64))
         return self._found
@@ -138,7 +138,7 @@ def minimise(
     tolerance
         Stop when an iteration lowers the objective by less than this share of it.
     scale
-        Length along each weight over which the objective bends about as much, such as :func:`scale_for`
+        Length along each weight over which the objective bends about as much, such as :func:`even_scale`
         tells: fewer iterations. The same for all where it is None.
     stop
         Whether a dose is good enough to end with; asked at the start and after each iteration.
@@ -148,11 +148,14 @@ def minimise(
     Raises
     ------
     ValueError
-        If a starting weight is negative or not finite, or the objective or its gradient is not finite.
+        If a starting weight is negative or not finite, a scale is not positive, or the objective or its
+        gradient is not finite.
     """
     if not bool(torch.isfinite(start).all()) or bool((start < 0).any()):
         raise ValueError("expected finite starting weights of at least 0; start from zeros or ones")
     scale = torch.ones_like(start) if scale is None else scale
+    if not bool((torch.isfinite(scale) & (scale > 0)).all()):
+        raise ValueError("expected a finite scale above 0 for each weight; take even_scale or none")
     search = _Search(apply, adjoint, objective, scale)
     begin = (start / scale).cpu().numpy().astype(np.float64)
     value, slope = search(begin)
@@ -195,7 +198,7 @@ def minimise(
     return Result(search.weights(found.x), float(found.fun), tuple(history), why or _ENDS[found.status])
 
 
-def scale_for(
+def even_scale(
     apply: Callable[[Tensor], Tensor],
     adjoint: Callable[[Tensor], Tensor],
     objective: Callable[[Tensor], tuple[float, Tensor]],
@@ -217,7 +220,7 @@ def scale_for(
     level = float(start.mean()) if len(start) else 0.0
     dose = apply(torch.full_like(start, level if level > 0 else 1.0))
     bend = adjoint(objective(dose)[1] - objective(torch.zeros_like(dose))[1])
-    expect_finite(0.0, bend)
+    expect_numbers(0.0, bend)
     typical = float(bend.median()) if len(bend) else 0.0
     if typical <= 0:
         return torch.ones_like(start)
@@ -254,7 +257,7 @@ def optimise_fluence(
     max_iterations, tolerance, stop
         When to end, as in :func:`minimise`.
     scaled
-        Search in units of :func:`scale_for`: the least objective in about half the iterations, with more
+        Search in units of :func:`even_scale`: the least objective in about half the iterations, with more
         modulation, of which segments lose more. For fluence that is the result, not what segments follow.
     progress
         Told the share of the iterations done.
@@ -275,13 +278,13 @@ def optimise_fluence(
         start,
         max_iterations=max_iterations,
         tolerance=tolerance,
-        scale=scale_for(*parts, start) if scaled else None,
+        scale=even_scale(*parts, start) if scaled else None,
         stop=stop,
         progress=progress,
     )
 
 
-def expect_finite(value: float, slope: Weights) -> None:
+def expect_numbers(value: float, slope: Weights) -> None:
     """Refuse an objective or a gradient that is not a number: no search finds its way from there.
 
     Raises

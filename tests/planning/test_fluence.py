@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import nnls
 
 from planning.optimise.dose_volume import AtLeast, Mean, MinDvh
-from planning.optimise.fluence import Ended, expect_reach, minimise, scale_for
+from planning.optimise.fluence import Ended, expect_reach, minimise, even_scale
 from planning.optimise.objectives import SquaredDeviation, SquaredOverdose, evaluate
 from planning.optimise.voxelwise import Mimic
 
@@ -146,7 +146,7 @@ def test_a_scale_makes_up_for_bixels_of_unlike_strength():
     matrix = matrix * torch.logspace(-1.5, 0, 12, dtype=torch.float64)
     parts = (lambda x: matrix @ x, lambda d: matrix.T @ d, objective)
     start = torch.ones(12, dtype=torch.float64)
-    scale = scale_for(*parts, start)
+    scale = even_scale(*parts, start)
     plain = minimise(*parts, start, max_iterations=500, tolerance=1e-12)
     scaled = minimise(*parts, start, max_iterations=500, tolerance=1e-12, scale=scale)
     assert scaled.value == pytest.approx(plain.value, rel=1e-5)
@@ -157,7 +157,7 @@ def test_a_scale_makes_up_for_bixels_of_unlike_strength():
 
 def test_the_scale_bounds_the_curvature_along_every_weight():
     matrix, objective = _problem()
-    scale = scale_for(
+    scale = even_scale(
         lambda x: matrix @ x, lambda d: matrix.T @ d, objective, torch.ones(12, dtype=torch.float64)
     )
     # Squared deviation with priority 40 over 40 points: the Hessian is 2 AᵀA. In units of the scale its
@@ -169,8 +169,16 @@ def test_the_scale_bounds_the_curvature_along_every_weight():
 
 
 def test_terms_that_do_not_bend_have_a_scale_of_one():
-    flat = scale_for(lambda x: x, lambda d: d, lambda d: (float(d.sum()), torch.ones_like(d)), torch.zeros(3))
+    flat = even_scale(
+        lambda x: x, lambda d: d, lambda d: (float(d.sum()), torch.ones_like(d)), torch.zeros(3)
+    )
     assert flat.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_scale_that_is_not_a_length_is_refused(bad):
+    with pytest.raises(ValueError, match="scale above 0"):
+        minimise(lambda x: x, lambda d: d, lambda d: (0.0, d), torch.ones(2), scale=torch.tensor([1.0, bad]))
 
 
 def test_low_priorities_do_not_end_a_search_where_it_starts():
