@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .fluence import Ended, Progress, Stop, Weights, expect_numbers, minimise, even_scale
+from .fluence import Ended, Progress, Stop, Weights, even_scale, expect_numbers, minimise
 
 # Of a round's way to new weights the first of so many halves is taken that lowers the full objective.
 _HALVINGS = 6

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import nnls
 
 from planning.optimise.dose_volume import AtLeast, Mean, MinDvh
-from planning.optimise.fluence import Ended, expect_reach, minimise, even_scale
+from planning.optimise.fluence import Ended, even_scale, expect_reach, minimise
 from planning.optimise.objectives import SquaredDeviation, SquaredOverdose, evaluate
 from planning.optimise.voxelwise import Mimic
 
