@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor
 
-from .fluence import Progress, Weights, minimise
+from .fluence import Progress, Weights, even_scale, minimise
 
 Dose = Tensor
 Wish = Callable[[Tensor], tuple[float, Tensor]]
@@ -110,13 +110,17 @@ def sweep(
     if n_points < 2:
         raise ValueError(f"expected at least 2 points on a front, got {n_points}")
 
-    def solve(share: float, begin: Weights) -> _Node:
-        def objective(dose: Dose) -> tuple[float, Tensor]:
-            (a, slope_a), (b, slope_b) = wishes[0](dose), wishes[1](dose)
-            return (1 - share) * a + share * b, (1 - share) * slope_a + share * slope_b
+    scale = even_scale(apply, adjoint, _summed(wishes, 0.5), start)
 
+    def solve(share: float, begin: Weights) -> _Node:
         found = minimise(
-            apply, adjoint, objective, begin, max_iterations=max_iterations, tolerance=tolerance
+            apply,
+            adjoint,
+            _summed(wishes, share),
+            begin,
+            max_iterations=max_iterations,
+            tolerance=tolerance,
+            scale=scale,
         ).weights
         dose = apply(found)
         return _Node(share, found, (wishes[0](dose)[0], wishes[1](dose)[0]))
@@ -217,6 +221,16 @@ def read_front(folder: Path) -> Front:
         )
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
         raise ValueError("expected a folder with a front as write_front writes it; make it again") from None
+
+
+def _summed(wishes: tuple[Wish, Wish], share: float) -> Wish:
+    """The sum of two objectives for a weight of the second."""
+
+    def objective(dose: Dose) -> tuple[float, Tensor]:
+        (a, slope_a), (b, slope_b) = wishes[0](dose), wishes[1](dose)
+        return (1 - share) * a + share * b, (1 - share) * slope_a + share * slope_b
+
+    return objective
 
 
 def _level(a: _Node, b: _Node) -> float:

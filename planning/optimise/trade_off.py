@@ -122,7 +122,7 @@ def trade_off(
     coarse = resample(density, lattice(dose_grid, density.grid))
     matrix = influence(beams, bixels, coarse, drawn.points, machine, cutoff=FULL_CUTOFF, progress=progress)
     start = optimise_fluence(
-        matrix, base, drawn.regions, max_iterations=max_iterations, progress=progress
+        matrix, base, drawn.regions, max_iterations=max_iterations, scaled=True, progress=progress
     ).weights
     dose = apply(matrix, start)
     wishes = [_pushed(wish(goal, drawn, prescription), base, drawn, dose) for goal in pair]
