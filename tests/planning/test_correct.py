@@ -102,6 +102,24 @@ def test_no_round_raises_the_full_objective_however_few_the_points():
     assert corrected.after - least.value < 0.1 * (corrected.before - least.value)
 
 
+def test_a_step_goes_only_as_far_as_the_full_objective_falls():
+    # One weight, one voxel. The full objective (d - 1)² is bent twenty times as much as the sample says: its
+    # step from 0 ends at 20, and of its halves only the fourth, 1.25, is better than 0.
+    def problem(factor):
+        return Problem(
+            lambda w: w, lambda g: g, lambda d: (factor * float((d[0] - 1) ** 2), 2 * factor * (d - 1))
+        )
+
+    sampled, full = problem(0.05), problem(1.0)
+    once = correct(torch.zeros(1), sampled, full, max_rounds=1)
+    assert once.weights.tolist() == pytest.approx([1.25], rel=1e-3)
+    assert once.history == pytest.approx([1.0, 0.0625], rel=1e-2)
+    # That step tells how much the full objective is bent: the next one arrives.
+    assert correct(torch.zeros(1), sampled, full, max_rounds=2).weights.tolist() == pytest.approx(
+        [1.0], rel=1e-3
+    )
+
+
 def test_a_correction_costs_one_full_dose_and_one_adjoint_a_round():
     full, _ = _full()
     part, start = _sampled(1 / 8, 0)
