@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from planning.dose import water
-from planning.dose.spectrum import filtered, kerma_and_scerma, single, tungsten
+from planning.dose.spectrum import filtered, kerma_and_scerma, single
 
 
 def _mean(spectrum):
@@ -19,14 +19,9 @@ def test_lines_of_a_spectrum_add_up_to_one_photon_and_keep_its_mean_energy():
     assert (found.fluence[found.energy > 6] == 0).all()
 
 
-def test_a_filter_hardens_the_beam():
-    means = [_mean(filtered(6.0, mm)) for mm in (0.0, 2.0, 8.0, 15.0)]
+def test_an_absorber_hardens_the_beam():
+    means = [_mean(filtered(6.0, mm)) for mm in (0.0, 50.0, 200.0, 400.0)]
     assert (np.diff(means) > 0).all()
-
-
-def test_tungsten_halves_photons_of_one_mev_after_5_4_mm():
-    # ln 2 / (0.06618 cm²/g · 19.3 g/cm³)
-    assert np.log(2) / tungsten(np.array([1.0]))[0] == pytest.approx(5.427, abs=1e-3)
 
 
 def test_released_energy_of_one_line_falls_as_its_attenuation():
@@ -42,7 +37,7 @@ def test_collision_kerma_is_energy_times_absorption():
 
 
 def test_kerma_grows_against_scerma_with_depth_as_the_beam_hardens():
-    kerma, scerma = kerma_and_scerma(filtered(6.0, 5.0), np.linspace(0, 300, 10))
+    kerma, scerma = kerma_and_scerma(filtered(6.0, 150.0), np.linspace(0, 300, 10))
     assert (np.diff(kerma / scerma) > 0).all()
 
 
