@@ -89,6 +89,8 @@ def _spoken(command: list[str]) -> str:
     """What a process of its own prints; both sides may use as many cores as there are."""
     cores = str(os.cpu_count())
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), cores)
+    # Threads that spin while they wait take the cores from those that work.
+    threads["OMP_WAIT_POLICY"] = "PASSIVE"
     print(f"... {' '.join(Path(word).name for word in command[:4])}", flush=True)
     done = subprocess.run(
         command,

@@ -48,6 +48,14 @@ REFERENCE_SHIFT = -0.25
 
 
 @dataclass(frozen=True, eq=False)
+class Scan:
+    """The CT (HU) and each structure on its grid."""
+
+    ct: Volume
+    masks: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
 class Phantom:
     """What is planned on.
 
@@ -88,35 +96,40 @@ def stored(file: Path) -> dict[str, np.ndarray]:
         return {key: arrays[key] for key in arrays.files}
 
 
-def phantom(folder: Path) -> Phantom:
-    """The phantom on the 3 mm dose grid of the reference."""
+def scan(folder: Path) -> Scan:
+    """The phantom as it is stored."""
     packed = stored(folder / "tg119.npz")
     shape = packed["hu"].shape
-    ct_affine = np.diag([3.0, 3.0, 2.5, 1.0])
-    ct_affine[:3, 3] = -250.0, -250.0, -160.0
+    affine = np.diag([3.0, 3.0, 2.5, 1.0])
+    affine[:3, 3] = -250.0, -250.0, -160.0
     # Stored rows are y, columns x.
     hu = torch.from_numpy(np.ascontiguousarray(packed["hu"].transpose(1, 0, 2)))
-    ct = Volume(hu[None], Grid((shape[1], shape[0], shape[2]), ct_affine), Quantity.HU)
-    fine = {
+    masks = {
         name: np.unpackbits(packed[f"mask_{name}"])[: np.prod(shape)].reshape(shape).transpose(1, 0, 2)
         for name in STRUCTURES
     }
-    body = torch.from_numpy(np.logical_or.reduce(list(fine.values())))
-    grid = dose_grid()
+    return Scan(Volume(hu[None], Grid((shape[1], shape[0], shape[2]), affine), Quantity.HU), masks)
+
+
+def phantom(seen: Scan) -> Phantom:
+    """The phantom on the 3 mm dose grid of the reference."""
+    body = torch.from_numpy(np.logical_or.reduce(list(seen.masks.values())))
+    grid, n_slices = dose_grid(), seen.ct.grid.shape[2]
     z = positions(grid, np.stack([np.zeros(grid.shape[2])] * 2 + [np.arange(grid.shape[2])], axis=1))[:, 2]
     # Half-way goes up, as in the reference's resampling.
-    nearest = np.clip(np.floor((z + 160) / 2.5 + 0.5).astype(int), 0, shape[2] - 1)
-    masks = {name: torch.from_numpy(mask[:, :, nearest].astype(bool)) for name, mask in fine.items()}
+    nearest = np.clip(np.floor((z + 160) / 2.5 + 0.5).astype(int), 0, n_slices - 1)
+    masks = {name: torch.from_numpy(mask[:, :, nearest].astype(bool)) for name, mask in seen.masks.items()}
     inside = torch.stack(list(masks.values())).any(dim=0)
     among = torch.cumsum(inside.flatten(), 0) - 1
     flat = {name: among[torch.nonzero(mask.flatten())[:, 0]] for name, mask in masks.items()}
+    target = np.argwhere(seen.masks["OuterTarget"]).astype(np.float64)
     return Phantom(
-        resample(relative_electron_density(ct, body), grid),
+        resample(relative_electron_density(seen.ct, body), grid),
         masks,
         resolve_overlaps(flat, RANKS),
         positions(grid, torch.nonzero(inside).numpy().astype(np.float64)),
         inside,
-        positions(ct.grid, np.argwhere(fine["OuterTarget"]).astype(np.float64)).mean(axis=0),
+        positions(seen.ct.grid, target).mean(axis=0),
     )
 
 

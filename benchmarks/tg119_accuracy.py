@@ -29,7 +29,7 @@ from planning.dose.bixel_dose import FULL_CUTOFF, blocks
 from planning.dose.bixels import Bixels
 from planning.machine import Machine, load_machine
 
-from .tg119 import REFERENCE_SHIFT, dose, phantom, reference_beams, stored
+from .tg119 import REFERENCE_SHIFT, dose, phantom, reference_beams, scan, stored
 
 Figures = dict[str, float | int | None]
 Profile = Float64[np.ndarray, " n"]
@@ -71,7 +71,7 @@ def _theirs(
 
 def _tg119(folder: Path, machine: Machine) -> Figures:
     """Root mean square over the whole grid, over the body, and gamma."""
-    body, reference = phantom(folder), stored(folder / "reference/tg119_5_beams.npz")
+    body, reference = phantom(scan(folder)), stored(folder / "reference/tg119_5_beams.npz")
     beams, bixels = reference_beams(reference, REFERENCE_SHIFT)
     weights = torch.from_numpy(reference["fluence"]).float()
     ours = torch.zeros(body.inside.shape)

@@ -24,7 +24,7 @@ from planning.optimise.objectives import evaluate, prepare
 from planning.optimise.sampling import Drawn, draw, shares_for
 
 from .roofline import best, peak_bytes
-from .tg119 import GOAL, OBJECTIVES, dose, own_beams, phantom, reference_beams, stored
+from .tg119 import GOAL, OBJECTIVES, dose, own_beams, phantom, reference_beams, scan, stored
 
 Figures = dict[str, float | int | bool | None]
 
@@ -52,9 +52,11 @@ def _reference(folder: Path, machine: Machine) -> Figures:
     The search draws voxels, computes their influence anew (counted: the peer's search needs none),
     ends when the full objective, on every voxel, is at most the goal, and proves it.
     """
-    body = phantom(folder)
+    seen = scan(folder)
     beams, bixels = reference_beams(stored(folder / "reference/tg119_5_beams.npz"))
+    # Density on the dose grid is a part of it, as in the peer's.
     before = time.perf_counter()
+    body = phantom(seen)
     matrix = influence(beams, bixels, body.density, body.points, machine)
     influence_s = time.perf_counter() - before
     before = time.perf_counter()
@@ -97,7 +99,7 @@ def _reference(folder: Path, machine: Machine) -> Figures:
 def _plan(folder: Path, n_beams: int, machine: Machine) -> Figures:
     """A whole plan: from the file to the dose of every voxel, never holding the full matrix."""
     started = time.perf_counter()
-    body = phantom(folder)
+    body = phantom(scan(folder))
     beams, bixels = own_beams(body, n_beams, machine)
     loaded = time.perf_counter()
     drawn = _drawn(body.voxels, _POINTS_ALONE)
