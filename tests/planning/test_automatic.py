@@ -99,7 +99,7 @@ def test_the_same_input_gives_the_same_plan():
 @pytest.fixture(scope="module")
 def held():
     machine = load_machine("generic-6mv")
-    settings = Settings(setup_error_mm=3.0)
+    settings = Settings(setup_error_mm=3.0, max_iterations=30, n_rounds=0)
     beams = arrange(DRAWN, 5)
     return plan_automatically(WATER, DRAWN, RX, machine, beams, brain_goals(), COARSE, settings=settings)
 
