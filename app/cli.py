@@ -66,6 +66,9 @@ def plan(
         Path | None,
         typer.Option(help="Hold against one standard deviation of relative electron density: NIfTI."),
     ] = None,
+    expected_value: Annotated[
+        bool, typer.Option("--expected-value", help="Best on average over these errors, not in the worst.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """From one MRI to a deliverable plan, DICOM-RT files and a review page.
@@ -91,6 +94,7 @@ def plan(
             seed,
             setup_error,
             density_uncertainty,
+            expected_value,
         )
         summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series)
         robust = facts(out, request)

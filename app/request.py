@@ -54,6 +54,8 @@ class Request:
         How far the patient may lie from where the plan has them (mm); 0 for a plan that is not robust.
     density_uncertainty
         NIfTI file of one standard deviation of the relative electron density, where there is one.
+    expected_value
+        Whether the plan is best on average over these errors; otherwise in the worst of them.
     """
 
     prescription: Prescription
@@ -65,6 +67,7 @@ class Request:
     seed: int | None = None
     setup_error: float = 0.0
     density_uncertainty: Path | None = None
+    expected_value: bool = False
 
     def __post_init__(self) -> None:
         if not (0 <= self.ctv_margin <= 50 and 0 <= self.ptv_margin <= 50):
@@ -73,6 +76,10 @@ class Request:
             raise ValueError(f"expected a set-up error of 0-20 mm, got {self.setup_error:g}")
         if self.density_uncertainty is not None and not self.density_uncertainty.is_file():
             raise ValueError("expected a NIfTI file of the density's standard deviation, got no file there")
+        if self.expected_value and not self.setup_error and self.density_uncertainty is None:
+            raise ValueError(
+                "expected a set-up error or an uncertain density to take the expected value over, got neither"
+            )
         if not 1 <= self.dose_spacing <= 5:
             raise ValueError(
                 f"expected a dose grid of 1-5 mm, no coarser than the 5 mm bixels, got {self.dose_spacing:g}"

@@ -1,6 +1,7 @@
 """Plans that hold when something is otherwise: what ``spindose plan`` asks, checks and tells of them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from imaging.nifti import read_nifti
@@ -10,11 +11,13 @@ from planning.check.robust import as_json, robustness
 from planning.goals import brain_goals
 from planning.machine import load_machine
 from planning.optimise.automatic import Settings
+from planning.optimise.robust import Aggregate
 from planning.plan import Plan
 from planning.scenarios import expect_deviation
 
 from .console import Progress
 from .request import Request
+from .review.facts import CheckRow
 from .steps import file_hash
 
 STEP = "robustness"
@@ -28,12 +31,15 @@ def asked(request: Request) -> dict[str, object]:
         told["setup_error"] = request.setup_error
     if request.density_uncertainty is not None:
         told["density_uncertainty"] = file_hash(request.density_uncertainty)
+    if told and request.expected_value:
+        told["expected_value"] = True
     return told
 
 
 def settings_of(request: Request) -> Settings:
     """How a plan is made against these errors."""
-    return Settings(setup_error_mm=request.setup_error)
+    aggregate = Aggregate.EXPECTED if request.expected_value else Aggregate.WORST
+    return Settings(setup_error_mm=request.setup_error, aggregate=aggregate)
 
 
 def deviation_of(request: Request, density: Volume) -> Volume | None:
@@ -98,6 +104,30 @@ def lines(found: dict[str, object]) -> list[str]:
         ),
         *(f"Caution: {caution}" for caution in told["cautions"]),
     ]
+
+
+def rows(found: Mapping[str, object]) -> tuple[CheckRow, ...]:
+    """The same for a page: coverage at worst, and the goals of the structures there are."""
+    told: dict = dict(found)  # type: ignore[type-arg] # as JSON gives it
+    goals = [goal for goal in told.get("goals", []) if goal["met_in_all"] is not None]
+    return (
+        *(
+            CheckRow(
+                f"{name} V95% in the worst of {len(told['scenarios'])} scenarios",
+                f"{c['worst']:.1f} % ({c['worst_scenario']}); {c['nominal']:.1f} % as planned",
+            )
+            for name, c in told.get("v95_percent", {}).items()
+        ),
+        *(
+            CheckRow(
+                f"{g['structure']} {g['goal']}, at worst",
+                f"{g['worst']:.2f} {g['unit']} ({g['worst_scenario']}); {g['nominal']:.2f} as planned",
+                g["goal"].split(maxsplit=1)[1],
+                g["met_in_all"],
+            )
+            for g in goals
+        ),
+    )
 
 
 def _cautions(request: Request) -> tuple[str, ...]:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from app.request import Request
-from app.robust import asked, check, deviation_of, lines, read, settings_of, write
+from app.robust import asked, check, deviation_of, lines, read, rows, settings_of, write
 from imaging.grid import axial
 from imaging.nifti import write_nifti
 from imaging.phantoms import sphere
@@ -12,6 +12,7 @@ from imaging.volume import Quantity, Volume
 from planning.beams import Beam, ControlPoint
 from planning.dose.forward import calculate
 from planning.machine import load_machine
+from planning.optimise.robust import Aggregate
 from planning.plan import Plan, Prescription
 
 RX = Prescription(60.0, 30)
@@ -51,6 +52,8 @@ def test_a_request_without_errors_makes_the_plan_it_always_made(sigma):
     assert asked(Request(RX)) == {}
     assert len(settings_of(Request(RX)).scenarios(None)) == 1
     assert deviation_of(Request(RX), WATER) is None
+    assert settings_of(Request(RX, setup_error=3.0)).aggregate is Aggregate.WORST
+    assert settings_of(Request(RX, setup_error=3.0, expected_value=True)).aggregate is Aggregate.EXPECTED
     other = asked(Request(RX, setup_error=3.0, density_uncertainty=sigma))
     assert other["setup_error"] == 3.0
     assert len(str(other["density_uncertainty"])) == 64
@@ -71,6 +74,15 @@ def test_a_plan_is_checked_in_every_scenario_and_its_words_name_the_worst(dose, 
     assert said[0] == "Robustness: 9 scenarios"
     assert any("CTV V95%" in line and told["worst_scenario"] in line for line in said)
     assert not any("Caution" in line for line in said)
+    assert [row.what for row in rows(found)] == [
+        "CTV V95% in the worst of 9 scenarios",
+        "PTV V95% in the worst of 9 scenarios",
+        "PTV D95% >= 95 %, at worst",
+        "PTV D98% >= 95 %, at worst",
+        "PTV D2% <= 107 %, at worst",
+    ]
+    assert {row.met for row in rows(found)[2:]} <= {True, False}
+    assert rows({}) == ()
 
 
 def test_a_margin_beside_the_errors_it_stands_for_is_told(dose):
@@ -82,6 +94,11 @@ def test_a_margin_beside_the_errors_it_stands_for_is_told(dose):
 def test_errors_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match="set-up error of 0-20 mm"):
         Request(RX, **wrong)
+
+
+def test_an_expected_value_over_nothing_is_refused():
+    with pytest.raises(ValueError, match="to take the expected value over"):
+        Request(RX, expected_value=True)
 
 
 def test_a_missing_file_of_deviations_is_refused(tmp_path):
