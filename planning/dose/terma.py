@@ -63,13 +63,15 @@ def released(
         Its source size blurs the fluence.
     photons
         The spectrum, and the share of scatter from the linac's head.
+
+    Raises
+    ------
+    ValueError
+        If no voxel with density lies in the beam.
     """
     grid, device = density.grid, density.data.device
     tissue = density.data[0] > 0
     points = positions(grid, torch.nonzero(tissue).cpu().numpy().astype(np.float64))
-    out = torch.zeros((2, *grid.shape), device=device)
-    if len(points) == 0:
-        return out
     source = source_position(beam, machine.sad)
     plane = project(beam, points, machine.sad)
     horns, softening = off_axis(machine.beam, np.hypot(*plane.T))
@@ -82,9 +84,16 @@ def released(
     # h²/3 on the way there and back, so that much less is asked of the source.
     focus = machine.beam.penumbra_fwhm / math.sqrt(8 * math.log(2))
     sigma = math.sqrt(max(focus**2 - float(grid.spacing.mean()) ** 2 / 4, (fluence.pixel / 2) ** 2))
-    seen = (1 - photons.head_share) * _seen(fluence, plane, sigma)
+    seen = _seen(fluence, plane, sigma)
+    if not bool((seen > 0).any()):
+        raise ValueError(
+            f"expected tissue in the beam at gantry {beam.gantry:g}, couch {beam.couch:g}, got none; "
+            "check the isocentre and the body contour"
+        )
+    seen *= 1 - photons.head_share
     if photons.head_share:
         seen += photons.head_share * _seen(fluence, plane, photons.head_sigma)
+    out = torch.zeros((2, *grid.shape), device=device)
     out[:, tissue] = _by_depth(photons.spectrum, depth) * factor * seen.to(device)
     return out
 
