@@ -19,7 +19,7 @@ from .robust import Uncertain, regions_in
 def sampled(dose: Tensor, drawn: Sample) -> Mapping[str, Dvh]:
     """Histograms of a dose (Gy) at the optimiser's points, for the structures that were drawn."""
     return {
-        name: Dvh(np.sort(dose[inside].numpy().astype(np.float32)), drawn.volumes_cc[name])
+        name: Dvh(np.sort(dose[inside].cpu().numpy().astype(np.float32)), drawn.volumes_cc[name])
         for name, inside in drawn.regions.items()
         if name in drawn.volumes_cc
     }

@@ -183,7 +183,7 @@ def between(front: Front, place: float) -> tuple[int, float]:
 def write_front(front: Front, folder: Path) -> None:
     """A front as ``front.json`` and, for the fluences, ``front.npz`` in an existing folder."""
     with (folder / "front.npz").open("wb") as file:
-        np.savez(file, fluences=front.fluences.numpy())
+        np.savez(file, fluences=front.fluences.cpu().numpy())
     told = {
         "format": _FORMAT,
         "names": list(front.names),
