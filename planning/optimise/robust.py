@@ -86,7 +86,8 @@ def influences(
 
     The plan as it is is computed at all points, every other scenario only in the robust structures. All
     are kept: S scenarios cost 1 + (S - 1) r times the memory and the time of one influence matrix, where
-    r is the share of its entries that lie in the robust structures (a third for a brain tumour with its goals where only the target is).
+    r is the share of its entries that lie in the robust structures (a third for a brain tumour with its
+    goals where only the target is robust).
 
     Parameters
     ----------
