@@ -60,7 +60,8 @@ class PencilBeam:
     kernels
         Lateral kernels K_i, shape ``(n_ssd, 3, n_radius)``.
     penumbra_fwhm
-        Width of the Gaussian source at the isocentre (mm).
+        Widths of the Gaussians that blur edges along x and y of the beam limiting device at the isocentre
+        (mm): leaf ends and jaws stand at different heights, and the source need not be round.
     off_axis_radius
         Distances from the axis on the isocentre plane (mm), ascending from 0.
     off_axis_fluence
@@ -74,7 +75,7 @@ class PencilBeam:
     ssd: Float64[np.ndarray, " n_ssd"]
     radius: Float64[np.ndarray, " n_radius"]
     kernels: Float64[np.ndarray, "n_ssd 3 n_radius"]
-    penumbra_fwhm: float
+    penumbra_fwhm: Float64[np.ndarray, "2"]
     off_axis_radius: Float64[np.ndarray, " n_off"] = field(default_factory=lambda: np.zeros(1))
     off_axis_fluence: Float64[np.ndarray, " n_off"] = field(default_factory=lambda: np.ones(1))
     off_axis_depth: Float64[np.ndarray, " n_off"] = field(default_factory=lambda: np.ones(1))
@@ -169,7 +170,7 @@ def load_machine(name: str) -> Machine:
         mlc=Mlc(boundaries=np.array(mlc.pop("boundaries"), dtype=np.float64), **mlc),
         beam=PencilBeam(
             attenuation=float(beam.pop("attenuation")),
-            penumbra_fwhm=float(beam.pop("penumbra_fwhm")),
+            penumbra_fwhm=np.broadcast_to(beam.pop("penumbra_fwhm"), 2),
             **beam,
         ),
         limits=Limits(**limits),  # type: ignore[arg-type] # JSON knows lists, not pairs

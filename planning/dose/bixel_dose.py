@@ -136,7 +136,7 @@ def _lateral_of(
     bixels: Bixels, ssd: float, machine: Machine, cutoff: float, size: float, device: torch.device
 ) -> _Lateral:
     half = size / 2 / machine.sad
-    n = math.ceil(3 + 3 * size / machine.beam.penumbra_fwhm)
+    n = math.ceil(3 + 3 * size / machine.beam.penumbra_fwhm.min())
     return _Lateral(
         refined(lateral_tables(machine.beam, ssd, bixels.width, cutoff)).to(device),
         _rays(bixels, machine).float().to(device),

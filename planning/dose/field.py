@@ -249,8 +249,8 @@ def _spectra(view: View, lattice: Lattice, size: int) -> Float[Tensor, "3 p q"]:
 def _kernels(beam: PencilBeam, nearest: int, pixel: float, size: int) -> Float[Tensor, "3 p q"]:
     # Offsets wrap round: entry n stands for n and for n - size.
     offset = np.minimum(np.arange(size), size - np.arange(size)) * RESOLUTION
-    edge = blurred_edge(offset, pixel, beam.penumbra_fwhm)
+    edges = [blurred_edge(offset, pixel, fwhm) for fwhm in beam.penumbra_fwhm]
     radius = np.hypot(offset[:, None], offset[None])
-    blur = rfft2(np.outer(edge, edge)).real * RESOLUTION**2
+    blur = rfft2(np.outer(*edges)).real * RESOLUTION**2
     kernels = [np.interp(radius, beam.radius, kernel, right=0.0) for kernel in beam.kernels[nearest]]
     return torch.from_numpy(np.stack([rfft2(kernel).real * blur for kernel in kernels]).astype(np.float32))

@@ -80,7 +80,7 @@ def lay_out(beam: Beam, bixels: Bixels, points: Points, machine: Machine, cutoff
     reach = _plane_reach(bixels, machine.sad, cutoff)
     low, high = bixels.positions.min(axis=0) - reach, bixels.positions.max(axis=0) + reach
     inside = np.nonzero(((plane >= low) & (plane <= high)).all(axis=1))[0]
-    size = float(np.clip(_CELL_PER_FWHM * machine.beam.penumbra_fwhm, *_CELLS))
+    size = float(np.clip(_CELL_PER_FWHM * machine.beam.penumbra_fwhm.min(), *_CELLS))
     cell = np.floor((plane[inside] - low) / size).astype(np.int64)
     n_y = int(cell[:, 1].max(initial=0)) + 1
     key = cell[:, 0] * n_y + cell[:, 1]

@@ -62,10 +62,10 @@ def lateral_tables(
         )
     kernels = beam.kernels[int(np.abs(beam.ssd - ssd).argmin())]
     n_table = math.ceil(cutoff / RESOLUTION) + 2
-    n_field = math.ceil((max(width) / 2 + 2 * beam.penumbra_fwhm) / RESOLUTION)
+    n_field = math.ceil((max(width) / 2 + 2 * beam.penumbra_fwhm.max()) / RESOLUTION)
     n_kernel = n_table + n_field
     at = np.arange(-n_field, n_field + 1) * RESOLUTION
-    field = np.outer(*(blurred_edge(at, w, beam.penumbra_fwhm) for w in width))
+    field = np.outer(*(blurred_edge(at, w, fwhm) for w, fwhm in zip(width, beam.penumbra_fwhm, strict=True)))
     steps = np.arange(-n_kernel, n_kernel + 1) * RESOLUTION
     radius = np.hypot(steps[:, None], steps[None])
     size = next_fast_len(2 * (n_kernel + n_field) + 1, real=True)

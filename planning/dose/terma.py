@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn.functional import conv1d, grid_sample
 
@@ -83,7 +83,7 @@ def released(
     # Voxels see the mean over their width (variance h²/12); lines of cones beside voxels will blur by
     # h²/3 on the way there and back, so that much less is asked of the source.
     focus = machine.beam.penumbra_fwhm / math.sqrt(8 * math.log(2))
-    sigma = math.sqrt(max(focus**2 - float(grid.spacing.mean()) ** 2 / 4, (fluence.pixel / 2) ** 2))
+    sigma = np.sqrt(np.maximum(focus**2 - float(grid.spacing.mean()) ** 2 / 4, (fluence.pixel / 2) ** 2))
     seen = _seen(fluence, plane, sigma)
     if not bool((seen > 0).any()):
         raise ValueError(
@@ -92,7 +92,7 @@ def released(
         )
     seen *= 1 - photons.head_share
     if photons.head_share:
-        seen += photons.head_share * _seen(fluence, plane, photons.head_sigma)
+        seen += photons.head_share * _seen(fluence, plane, np.full(2, photons.head_sigma))
     out = torch.zeros((2, *grid.shape), device=device)
     out[:, tissue] = _by_depth(photons.spectrum, depth) * factor * seen.to(device)
     return out
@@ -106,16 +106,17 @@ def _by_depth(spectrum: Spectrum, depth: Float[Tensor, " n"]) -> Float[Tensor, "
     return torch.lerp(table[:, low], table[:, low + 1], depth / _DEPTH_STEP - low)
 
 
-def _seen(fluence: FluenceMap, plane: np.ndarray, sigma: float) -> Float[Tensor, " n"]:
-    """Fluence through a Gaussian source (mm on the isocentre plane) at points of that plane."""
-    reach = math.ceil(4 * sigma / fluence.pixel)
+def _seen(
+    fluence: FluenceMap, plane: Float64[np.ndarray, "n 2"], sigma: Float64[np.ndarray, "2"]
+) -> Float[Tensor, " n"]:
+    """Fluence through a Gaussian source (mm on the isocentre plane, x and y) at points of that plane."""
+    reach = math.ceil(4 * sigma.max() / fluence.pixel)
     steps = torch.arange(-reach, reach + 1) * fluence.pixel
-    bell = torch.exp(-(steps**2) / (2 * sigma**2))
-    bell = (bell / bell.sum())[None, None]
     # conv1d works on rows: first along y, then along x.
     values = fluence.values.float().cpu()
-    values = conv1d(values[:, None], bell, padding=2 * reach)[:, 0]
-    values = conv1d(values.T[:, None], bell, padding=2 * reach)[:, 0].T
+    for width in sigma[::-1]:
+        bell = torch.exp(-(steps**2) / (2 * width**2))
+        values = conv1d(values[:, None], (bell / bell.sum())[None, None].float(), padding=2 * reach)[:, 0].T
     index = (plane - fluence.origin) / fluence.pixel + reach
     # -1..1 over pixel centres, the second axis first.
     scaled = torch.from_numpy(2 * index / (np.array(values.shape) - 1) - 1).float().flip(1)

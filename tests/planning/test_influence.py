@@ -143,7 +143,7 @@ def test_polynomials_over_a_cell_give_the_dose_of_voxels_on_their_own():
 
 
 def _sharper(machine, fwhm):
-    return replace(machine, beam=replace(machine.beam, penumbra_fwhm=fwhm))
+    return replace(machine, beam=replace(machine.beam, penumbra_fwhm=np.full(2, fwhm)))
 
 
 def test_a_matrix_that_does_not_fit_is_refused_before_it_is_computed(monkeypatch):

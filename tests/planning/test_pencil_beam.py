@@ -11,7 +11,7 @@ BEAM = load_machine("generic-6mv").beam
 def _beam(kernel):
     kernels = np.tile(kernel, (1, 3, 1)).astype(np.float64)
     radius = np.arange(kernel.shape[-1]) * RESOLUTION
-    return PencilBeam(0.005, np.array([0.3, 0.02, 0.01]), np.array([900.0]), radius, kernels, 5.0)
+    return PencilBeam(0.005, np.array([0.3, 0.02, 0.01]), np.array([900.0]), radius, kernels, np.full(2, 5.0))
 
 
 def test_depth_factors_have_the_published_closed_form():

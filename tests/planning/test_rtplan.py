@@ -38,7 +38,7 @@ MACHINE = Machine(
         np.array([900.0]),
         np.array([0.0, 1.0]),
         np.zeros((1, 3, 2)),
-        penumbra_fwhm=5.0,
+        penumbra_fwhm=np.full(2, 5.0),
     ),
     fluence_per_mu=0.01,
     calibration="made up",
