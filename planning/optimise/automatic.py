@@ -1,23 +1,20 @@
 """A deliverable plan without a planner: from goals to segments with monitor units."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from imaging.grid import Grid, indices, positions
+from imaging.grid import Grid, positions
 from imaging.resample import resample
-from imaging.shapes import Mask
 from imaging.structures import StructureSet
 from imaging.volume import Volume
 from planning.arrange import target_of
 from planning.beams import Beam
-from planning.check.dvh import Dvh, dose_at_share, histogram
 from planning.check.judge import GoalResult, judge
 from planning.check.robust import Band
-from planning.check.robust import doses as dose_in_each
 from planning.density import covering as lattice
 from planning.dose.bixel_dose import FULL_CUTOFF
 from planning.dose.bixels import Bixels, covering
@@ -27,27 +24,17 @@ from planning.machine import Machine
 from planning.plan import Plan, Prescription
 from planning.scenarios import NOMINAL, Scenario, combined, density_scenarios, setup_scenarios
 
-from .from_goals import Sample, objectives_for, sample, strengthened
+from .from_goals import Sample, objectives_for, sample
+from .monitor_units import scaled
 from .objectives import Objective
-from .outlook import bands_of, sampled, unmet
-from .robust import (
-    Aggregate,
-    Uncertain,
-    apply_all,
-    influences,
-    only_as_planned,
-    optimise_robustly,
-    robust_objective,
-)
+from .outlook import bands_of, sampled
+from .raising import fluence_for
+from .robust import Aggregate, Uncertain, influences, only_as_planned, robust_objective
 from .segments import Field, doses, reweight, without_short
 from .sequence import sequence, to_beam
 
 Progress = Callable[[str, float], None]
 
-# The plan is scaled to a median target dose of the prescription (ICRU 83), then raised while these allow.
-# A thousandth inside each limit, so that rounding does not decide whether it is met.
-_COVERAGE = 0.95 * 1.001
-_HOTTEST = 1.07 / 1.001
 # Bixels reach this far beyond the target (mm), and beyond where it may lie.
 _MARGIN = 5.0
 # Temperature of the segments' smooth worst case, as a share of the fluence's worst value.
@@ -194,12 +181,13 @@ def plan_automatically(
     coarse = resample(density, lattice(dose_grid, density.grid))
     terms = objectives_for(goals, drawn, target, prescription)
     scenarios = chosen.scenarios(deviation)
+    robust = {t.structure for t in terms if t.structure in asked} if chosen.robust_organs else set()
     if len(scenarios) == 1:
-        uncertain = only_as_planned(
-            influence(beams, bixels, coarse, drawn.points, machine, cutoff=FULL_CUTOFF, progress=progress)
+        matrix = influence(
+            beams, bixels, coarse, drawn.points, machine, cutoff=FULL_CUTOFF, progress=progress
         )
+        uncertain = only_as_planned(matrix)
     else:
-        organs = {t.structure for t in terms if t.structure in asked} if chosen.robust_organs else set()
         uncertain = influences(
             scenarios,
             beams,
@@ -207,34 +195,42 @@ def plan_automatically(
             coarse,
             drawn.points,
             drawn.regions,
-            {target, *organs},
+            {target, *robust},
             machine,
             deviation=deviation,
             cutoff=FULL_CUTOFF,
             progress=progress,
         )
-    weights, terms, wished = _fluence(uncertain, drawn, terms, goals, prescription, chosen, progress)
+    weights, terms, wished = fluence_for(
+        goals,
+        terms,
+        uncertain,
+        drawn,
+        prescription,
+        aggregate=chosen.aggregate,
+        n_rounds=chosen.n_rounds,
+        max_iterations=chosen.max_iterations,
+        progress=progress,
+    )
     fields, reached = _segments(uncertain, drawn, terms, weights, wished, bixels, machine, chosen, progress)
     dose = _dose_of(uncertain, fields, machine) * prescription.n_fractions
-    plan, scale = _scaled(
-        fields,
-        beams,
+    plan, scale = scaled(
+        Plan(_delivered(beams, fields, machine), prescription, machine.name),
         scenarios,
         density,
-        deviation,
         structures,
-        prescription,
         machine,
         dose_grid,
-        progress,
+        deviation=deviation,
+        progress=progress,
     )
     told = bands_of(uncertain, drawn, dose * scale, goals, prescription)
-    matrix = uncertain.matrices[0]
+    n_points = uncertain.matrices[0].n_voxels
     return plan, Report(
-        judge(goals, sampled((dose * scale)[: matrix.n_voxels], drawn), prescription),
+        judge(goals, sampled((dose * scale)[:n_points], drawn), prescription),
         sum(len(field.segments) for field in fields),
-        matrix.n_bixels,
-        matrix.n_voxels,
+        uncertain.matrices[0].n_bixels,
+        n_points,
         sum(beam.mu for beam in plan.beams),
         wished,
         reached,
@@ -242,36 +238,6 @@ def plan_automatically(
         scenarios,
         tuple(b for b in told if any(same_name(b.goal.structure, name) for name in uncertain.robust)),
     )
-
-
-def _fluence(
-    uncertain: Uncertain,
-    drawn: Sample,
-    terms: tuple[Objective, ...],
-    goals: Sequence[Goal],
-    prescription: Prescription,
-    settings: Settings,
-    progress: Progress | None,
-) -> tuple[Tensor, tuple[Objective, ...], float]:
-    """The best bixel weights, the terms they were found with, and the objective."""
-    weights = None
-    for n in range(settings.n_rounds + 1):
-        found = optimise_robustly(
-            uncertain,
-            terms,
-            drawn.regions,
-            settings.aggregate,
-            start=weights,
-            max_iterations=settings.max_iterations,
-            progress=progress,
-        )
-        weights = found.weights
-        dose = apply_all(uncertain, weights) * prescription.n_fractions
-        missed = unmet(bands_of(uncertain, drawn, dose, goals, prescription))
-        if n == settings.n_rounds or not missed:
-            break
-        terms = strengthened(terms, missed)
-    return found.weights, terms, found.value
 
 
 def _segments(
@@ -318,72 +284,10 @@ def _dose_of(uncertain: Uncertain, fields: Sequence[Field], machine: Machine) ->
     return _doses(uncertain, fields, machine) @ torch.tensor(weights, dtype=torch.float32)
 
 
-def _scaled(
-    fields: Sequence[Field],
-    beams: Sequence[Beam],
-    scenarios: Sequence[Scenario],
-    density: Volume,
-    deviation: Volume | None,
-    structures: StructureSet,
-    prescription: Prescription,
-    machine: Machine,
-    dose_grid: Grid,
-    progress: Progress | None,
-) -> tuple[Plan, float]:
-    """The plan with monitor units scaled on the dose of its segments, and the factor."""
-    delivered = tuple(
+def _delivered(beams: Sequence[Beam], fields: Sequence[Field], machine: Machine) -> tuple[Beam, ...]:
+    """The beams that deliver the segments; those without any are left out."""
+    return tuple(
         to_beam(beam, field.segments, machine)
         for beam, field in zip(beams, fields, strict=True)
         if field.segments
     )
-    plan = Plan(delivered, prescription, machine.name)
-    target = structures.mask(target_of(structures))
-    # Only the target's part of the dose grid is needed, voxel for voxel the same.
-    near = _around(target, structures.grid, dose_grid)
-    seen = [
-        histogram(dose, target, structures.grid)
-        for dose in dose_in_each(
-            plan, scenarios, density, near, machine, deviation=deviation, progress=progress
-        )
-    ]
-    covered = [dose_at_share(dvh, 98.0) for dvh in seen]
-    loss = min(covered) / covered[0] if covered[0] > 0 else 1.0
-    scale = scale_for(seen[0], prescription, loss)
-    louder = tuple(replace(beam, mu=beam.mu * scale) for beam in delivered)
-    return replace(plan, beams=louder), scale
-
-
-def _around(target: Mask, grid: Grid, dose_grid: Grid) -> Grid:
-    """The part of the dose grid that reaches one voxel beyond a target that is drawn on ``grid``."""
-    seen = indices(dose_grid, positions(grid, torch.nonzero(target).numpy().astype(np.float64)))
-    low = np.clip(np.floor(seen.min(axis=0)).astype(int) - 1, 0, None)
-    high = np.minimum(np.ceil(seen.max(axis=0)).astype(int) + 2, dose_grid.shape)
-    affine = np.array(dose_grid.affine)
-    affine[:3, 3] = positions(dose_grid, low[None].astype(np.float64))[0]
-    counts = high - low
-    return Grid((int(counts[0]), int(counts[1]), int(counts[2])), affine)
-
-
-def scale_for(target: Dvh, prescription: Prescription, loss: float = 1.0) -> float:
-    """Factor on a dose that sets its median in the target to the prescription, or covers the target.
-
-    Where D98% would stay under 95 % of the prescription it is raised as far as D2% of 107 % allows;
-    D95% of 95 % comes before that.
-
-    Parameters
-    ----------
-    target
-        Histogram of the target as planned.
-    prescription
-        Dose and fractions.
-    loss
-        What the worst scenario leaves of D98%; coverage is asked for there.
-    """
-    prescribed = prescription.dose_gy
-    median, d98, d95, d2 = (dose_at_share(target, x) for x in (50.0, 98.0, 95.0, 2.0))
-    if d95 <= 0:
-        raise ValueError(
-            "expected dose in the target, got none in 5 % of it; check the isocentre and the body"
-        )
-    covered = min(_COVERAGE * prescribed / max(loss * d98, 1e-6), _HOTTEST * prescribed / d2)
-    return max(prescribed / median, covered, _COVERAGE * prescribed / d95)

@@ -14,8 +14,9 @@ from planning.check.robust import robustness
 from planning.dose.forward import calculate
 from planning.goals import brain_goals, parse_goal
 from planning.machine import load_machine
-from planning.optimise.automatic import Settings, plan_automatically, scale_for
+from planning.optimise.automatic import Settings, plan_automatically
 from planning.optimise.from_goals import objectives_for, sample, strengthened
+from planning.optimise.monitor_units import scale_for
 from planning.optimise.objectives import SquaredMean, SquaredOverdose
 from planning.plan import Prescription
 from planning.scenarios import setup_scenarios

@@ -1,0 +1,73 @@
+"""The best fluence for goals, where those that are missed count for more from round to round."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from planning.goals import Goal
+from planning.plan import Prescription
+
+from .from_goals import Sample, strengthened
+from .objectives import Objective
+from .outlook import bands_of, unmet
+from .robust import Aggregate, Uncertain, apply_all, optimise_robustly
+
+Progress = Callable[[str, float], None]
+
+
+def fluence_for(
+    goals: Sequence[Goal],
+    terms: tuple[Objective, ...],
+    uncertain: Uncertain,
+    drawn: Sample,
+    prescription: Prescription,
+    *,
+    aggregate: Aggregate = Aggregate.WORST,
+    n_rounds: int = 2,
+    max_iterations: int = 60,
+    progress: Progress | None = None,
+) -> tuple[Tensor, tuple[Objective, ...], float]:
+    """The best bixel weights, the terms they were found with, and their objective.
+
+    Priorities are raised for the structures whose goals are missed in any scenario, and the search goes on
+    from where it was.
+
+    Parameters
+    ----------
+    goals
+        What is asked.
+    terms
+        What is minimised at first (Gy in one fraction).
+    uncertain
+        The influence in every scenario.
+    drawn
+        The points that it is at.
+    prescription
+        What percentages refer to, and the fractions.
+    aggregate
+        Whether the worst of the scenarios counts or their expected value.
+    n_rounds
+        How often priorities are raised.
+    max_iterations
+        Iterations of each search at most.
+    progress
+        Told the share of the iterations done.
+    """
+    weights = None
+    for n in range(n_rounds + 1):
+        found = optimise_robustly(
+            uncertain,
+            terms,
+            drawn.regions,
+            aggregate,
+            start=weights,
+            max_iterations=max_iterations,
+            progress=progress,
+        )
+        weights = found.weights
+        dose = apply_all(uncertain, weights) * prescription.n_fractions
+        missed = unmet(bands_of(uncertain, drawn, dose, goals, prescription))
+        if n == n_rounds or not missed:
+            break
+        terms = strengthened(terms, missed)
+    return found.weights, terms, found.value
