@@ -19,9 +19,9 @@ from imaging.show import palette
 from imaging.structures import StructureSet
 from planning.beams import Beam
 from planning.check.dvh import Dvh, curve
-from planning.check.judge import judge, measure
+from planning.check.judge import GoalResult, judge, measure
 from planning.density import relative_electron_density
-from planning.goals import Goal, brain_goals, same_name
+from planning.goals import Comparison, Goal, brain_goals, same_name
 from planning.machine import load_machine
 from planning.optimise.outlook import sampled
 from planning.optimise.pareto import write_front
@@ -52,7 +52,7 @@ class ParetoPage:
     prescription
         Dose and fractions.
     goals
-        All goals; those without a structure are passed over.
+        All goals; those without a structure are told as not evaluated.
     facts
         Short statements under the heading.
     provenance
@@ -177,16 +177,33 @@ def _data(page: ParetoPage) -> dict[str, object]:
     axis = np.linspace(0, 1.02 * max(float(dose.max()) for dose in doses), _CURVE_POINTS)
     seen = [sampled(dose, page.found.drawn) for dose in doses]
     colors = palette(page.structures)
-    shown = [goal for goal in page.goals if judge([goal], seen[0], page.prescription)[0].met is not None]
+    judged = judge(page.goals, seen[0], page.prescription)
+    shown = [result.goal for result in judged if result.met is not None]
     return {
         "prescription": page.prescription.dose_gy,
         "pair": [
-            {"name": name, "unit": _measure(goal, seen[0], page.prescription)[1]}
+            {
+                "name": name,
+                "unit": _measure(goal, seen[0], page.prescription)[1],
+                "better": "more" if goal.comparison is Comparison.AT_LEAST else "less",
+                "limit": round(judge([goal], seen[0], page.prescription)[0].limit, 3),
+            }
             for name, goal in _named(page.found)
         ],
         "goals": [
-            {"structure": g.structure, "goal": g.text, "unit": _measure(g, seen[0], page.prescription)[1]}
-            for g in shown
+            {
+                "structure": result.goal.structure,
+                "goal": result.goal.text,
+                "unit": result.unit,
+                "limit": _limit(result),
+            }
+            for result in judged
+            if result.met is not None
+        ],
+        "open": [
+            {"structure": result.goal.structure, "goal": result.goal.text, "reason": result.reason}
+            for result in judged
+            if result.met is None
         ],
         "structures": [{"name": name, "color": colors[name]} for name in seen[0]],
         "dose": [round(float(x), 2) for x in axis],
@@ -214,6 +231,13 @@ def _named(found: TradeOff) -> list[tuple[str, Goal]]:
 
 def _measure(goal: Goal, dvhs: Mapping[str, Dvh], prescription: Prescription) -> tuple[float, str]:
     return measure(goal, next(d for n, d in dvhs.items() if same_name(n, goal.structure)), prescription)
+
+
+def _limit(result: GoalResult) -> str:
+    """What a goal is held against, where its words say something else: percent, or an EQD2."""
+    if (result.limit, result.unit) == (result.goal.limit, result.goal.unit):
+        return ""
+    return f"{result.limit:.2f} {result.unit}"
 
 
 def _asset(package: str, name: str) -> str:

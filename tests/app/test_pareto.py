@@ -88,10 +88,21 @@ def test_nodes_are_shown_as_they_are_and_mixtures_between_them(text):
     assert [step["place"] for step in data["steps"]] == sorted(step["place"] for step in data["steps"])
 
 
-def test_goals_that_cannot_be_judged_are_passed_over_and_the_others_judged_at_each_place(text):
+def test_goals_that_cannot_be_judged_are_told_apart_and_the_others_judged_at_each_place(text):
     data = data_of(text)
     assert [goal["structure"] for goal in data["goals"]] == ["PTV", "Brainstem", HOSTILE]
+    assert data["open"] == [{"structure": "Lens_L", "goal": "Dmax <= 10 Gy", "reason": "no structure Lens_L"}]
     assert [step["goals"][1][1] for step in data["steps"]] == [False] * 4 + [True] * 5
+
+
+def test_a_limit_is_told_in_the_unit_of_what_is_held_against_it(text):
+    data = data_of(text)
+    # 95 % of 60 Gy; 30 Gy need no second word.
+    assert [goal["limit"] for goal in data["goals"]] == ["57.00 Gy", "", ""]
+    assert [(p["better"], p["limit"], p["unit"]) for p in data["pair"]] == [
+        ("more", 57.0, "Gy"),
+        ("less", 30.0, "Gy"),
+    ]
 
 
 def test_histograms_fall_from_all_to_nothing(text):
@@ -194,6 +205,8 @@ DRIVE = """
   slider.value = slider.max;
   slider.dispatchEvent(new Event("input"));
   seen.last = [now(), verdicts()];
+  seen.axes = [...document.querySelectorAll("#front .g-xtitle, #front .g-ytitle")].map((t) => t.textContent);
+  seen.open = document.getElementById("open").innerText;
   seen.names = [...document.querySelectorAll("#dvh .legendtext")].map((t) => t.textContent);
   seen.images = document.images.length;
   const report = document.createElement("pre");
@@ -225,5 +238,8 @@ def test_the_slider_walks_the_front_with_a_silent_console(text, tmp_path, tool):
     assert seen["first"][1] == ["✔ Met", "✖ Not met", "✔ Met"]
     assert "Brainstem D0.03cc 45" in seen["first"][0]
     assert seen["last"][1] == ["✖ Not met", "✔ Met", "✔ Met"]
+    assert "Goals met 2 of 3" in seen["first"][0]
+    assert seen["axes"] == ["PTV D98% (Gy), more is better", "Brainstem D0.03cc (Gy), less is better"]
+    assert "Goals that could not be evaluated: 1" in seen["open"]
     assert seen["names"][:2] == ["PTV", "Brainstem"]
     assert seen["images"] == 0
