@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imaging.grid import Grid, positions
+from imaging.grid import Grid
 from imaging.resample import resample
 from imaging.structures import StructureSet
 from imaging.volume import Volume
@@ -17,7 +17,7 @@ from planning.check.judge import GoalResult, judge
 from planning.check.robust import Band
 from planning.density import covering as lattice
 from planning.dose.bixel_dose import FULL_CUTOFF
-from planning.dose.bixels import Bixels, covering
+from planning.dose.bixels import Bixels
 from planning.dose.influence import influence
 from planning.goals import Goal, about, same_name
 from planning.machine import Machine
@@ -29,6 +29,7 @@ from .monitor_units import scaled
 from .objectives import Objective
 from .outlook import bands_of, sampled
 from .raising import fluence_for
+from .reach import reaching
 from .robust import Aggregate, Uncertain, influences, only_as_planned, robust_objective
 from .segments import Field, doses, reweight, without_short
 from .sequence import sequence, to_beam
@@ -168,15 +169,17 @@ def plan_automatically(
     Raises
     ------
     ValueError
-        If the target or the body is missing, or a beam cannot be delivered.
+        If the target or the body is missing, two goals contradict each other, the dose grid is coarser than
+        the bixels, or for what :func:`planning.optimise.reach.reaching` and
+        :func:`planning.dose.influence.influence` refuse.
+    MemoryError
+        If the influence would not fit, in all scenarios together, before any of it is computed.
     """
     chosen = settings or Settings()
     target = target_of(structures)
+    bixels = reaching(structures, density, beams, machine, dose_grid, _MARGIN + chosen.setup_error_mm)
     asked = [name for name in structures.structures if about(goals, name)]
     drawn = sample(structures, dose_grid, asked)
-    voxels = torch.nonzero(structures.mask(target)).numpy().astype(np.float64)
-    seen = positions(structures.grid, voxels)
-    bixels = [covering(seen, beam, machine, _MARGIN + chosen.setup_error_mm) for beam in beams]
     # As the dose of the segments is computed: depths on the dose grid's spacing, full lateral reach.
     coarse = resample(density, lattice(dose_grid, density.grid))
     terms = objectives_for(goals, drawn, target, prescription)

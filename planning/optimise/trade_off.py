@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from imaging.grid import Grid, positions
+from imaging.grid import Grid
 from imaging.resample import resample
 from imaging.structures import TARGETS, StructureSet
 from imaging.volume import Volume
@@ -18,7 +17,6 @@ from planning.beams import Beam
 from planning.check.judge import judge
 from planning.density import covering as lattice
 from planning.dose.bixel_dose import FULL_CUTOFF
-from planning.dose.bixels import covering
 from planning.dose.influence import adjoint, apply, influence
 from planning.goals import Comparison, Goal, about, parse_goal, parts, same_name
 from planning.machine import Machine
@@ -30,6 +28,7 @@ from .from_goals import Sample, objectives_for, sample
 from .objectives import Objective, SquaredOverdose, SquaredUnderdose, evaluate, prepare
 from .outlook import sampled
 from .pareto import Front, navigate, sweep
+from .reach import reaching
 
 Progress = Callable[[str, float], None]
 
@@ -110,15 +109,18 @@ def trade_off(
     Raises
     ------
     ValueError
-        If a structure of the two goals is missing, or they do not pull against each other.
+        If a structure of the two goals is missing, they do not pull against each other, two goals
+        contradict each other, or for what :func:`planning.optimise.reach.reaching` and
+        :func:`planning.dose.influence.influence` refuse.
+    MemoryError
+        If the influence would not fit, before any of it is computed.
     """
     target = target_of(structures)
+    bixels = reaching(structures, density, beams, machine, dose_grid)
     asked = [n for n in structures.structures if about([*goals, *pair], n)]
     shown = [n for n, s in structures.structures.items() if s.kind in TARGETS]
     drawn = sample(structures, dose_grid, [*asked, *shown])
     base = objectives_for(goals, drawn, target, prescription)
-    seen = positions(structures.grid, torch.nonzero(structures.mask(target)).numpy().astype(np.float64))
-    bixels = [covering(seen, beam, machine) for beam in beams]
     coarse = resample(density, lattice(dose_grid, density.grid))
     matrix = influence(beams, bixels, coarse, drawn.points, machine, cutoff=FULL_CUTOFF, progress=progress)
     start = optimise_fluence(
