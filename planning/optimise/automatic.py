@@ -30,9 +30,10 @@ from .objectives import Objective
 from .outlook import bands_of, sampled
 from .raising import fluence_for
 from .reach import reaching
-from .robust import Aggregate, Uncertain, influences, only_as_planned, robust_objective
+from .robust import Aggregate, robust_objective
 from .segments import Field, doses, reweight, without_short
 from .sequence import sequence, to_beam
+from .uncertain import Uncertain, influences, only_as_planned
 
 Progress = Callable[[str, float], None]
 

@@ -13,7 +13,7 @@ from planning.goals import Goal
 from planning.plan import Prescription
 
 from .from_goals import Sample
-from .robust import Uncertain, regions_in
+from .uncertain import Uncertain, regions_in
 
 
 def sampled(dose: Tensor, drawn: Sample) -> Mapping[str, Dvh]:

@@ -10,7 +10,8 @@ from planning.plan import Prescription
 from .from_goals import Sample, strengthened
 from .objectives import Objective
 from .outlook import bands_of, unmet
-from .robust import Aggregate, Uncertain, apply_all, optimise_robustly
+from .robust import Aggregate, optimise_robustly
+from .uncertain import Uncertain, apply_all
 
 Progress = Callable[[str, float], None]
 

@@ -69,8 +69,9 @@ def reaching(
 def _expect_on(grid: Grid, target: Points) -> None:
     """Refuses a target that the dose grid does not hold: what lies outside is nobody's dose."""
     index = indices(grid, target)
-    outside = ~((index >= -0.5) & (index <= np.array(grid.shape) - 0.5)).all(axis=1)
-    if outside.any():
+    inside = ((index >= -0.5) & (index <= np.array(grid.shape) - 0.5)).all(axis=1)
+    outside = 1 - float(np.mean(inside))
+    if outside > 0:
         raise ValueError(
             f"expected a dose grid that holds the target, got one that leaves out {_percent(outside)} of it; "
             "choose a dose grid around the body"
@@ -82,13 +83,13 @@ def _expect_tissue(density: Volume, target: Points) -> None:
     read = map_coordinates(
         density.data[0].cpu().numpy(), indices(density.grid, target).T, order=1, mode="constant", cval=0.0
     )
-    in_air = read <= 0
-    if in_air.mean() > _IN_AIR_AT_MOST:
+    in_air = float(np.mean(read <= 0))
+    if in_air > _IN_AIR_AT_MOST:
         raise ValueError(
             f"expected a target in the body, got {_percent(in_air)} of it outside; check that the target and "
             "the body contour are of one patient"
         )
 
 
-def _percent(where: np.ndarray) -> str:
-    return f"{max(100 * float(where.mean()), 0.1):.1f} %"
+def _percent(share: float) -> str:
+    return f"{max(100 * share, 0.1):.1f} %"

@@ -16,14 +16,11 @@ from planning.optimise.fluence import optimise_fluence
 from planning.optimise.objectives import SquaredDeviation, SquaredMean, SquaredOverdose, SquaredUnderdose
 from planning.optimise.robust import (
     Aggregate,
-    adjoint_all,
-    apply_all,
-    influences,
-    only_as_planned,
     optimise_robustly,
     robust_objective,
     scenario_values,
 )
+from planning.optimise.uncertain import adjoint_all, apply_all, influences, only_as_planned
 from planning.scenarios import NOMINAL, Scenario, combined, density_scenarios, perturbed, setup_scenarios
 
 MACHINE = load_machine("generic-6mv")
@@ -217,6 +214,20 @@ def test_the_smooth_worst_case_lies_above_the_true_one_by_no_more_than_it_says(m
 def test_other_scenarios_are_computed_only_where_they_count(moved):
     assert moved.matrices[0].n_voxels == len(POINTS)
     assert [matrix.n_voxels for matrix in moved.matrices[1:]] == [len(REGIONS["target"])] * 6
+
+
+def test_memory_for_all_scenarios_is_foreseen_from_the_counts(moved, monkeypatch):
+    together = 4 * sum(len(matrix.values) for matrix in moved.matrices)
+    largest = 4 * len(moved.matrices[0].values)
+    # Each scenario alone would fit; a tenth of what is free is left to others.
+    assert largest < 0.98 * together
+    for room, fits in ((1.02 * together / 0.9, True), (0.98 * together / 0.9, False)):
+        monkeypatch.setattr("planning.dose.memory.free_bytes", lambda _device, room=int(room): room)
+        if fits:
+            made(setup_scenarios(3.0))
+        else:
+            with pytest.raises(MemoryError, match="the influence matrices of 7 scenarios"):
+                made(setup_scenarios(3.0))
 
 
 def test_shifts_are_as_far_one_way_as_the_other_and_cancel():
