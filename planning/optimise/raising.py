@@ -31,7 +31,9 @@ def fluence_for(
     """The best bixel weights, the terms they were found with, and their objective.
 
     Priorities are raised for the structures whose goals are missed in any scenario, and the search goes on
-    from where it was.
+    from where it was. A search does not stop when all goals are met (``all_met``): on the demonstration's
+    patient that saves 1.9 of 6.8 s, but leaves an objective of 2.2 instead of 0.28 after segments and the
+    brainstem at 14 instead of 4 Gy.
 
     Parameters
     ----------
