@@ -125,6 +125,12 @@ def robustness(
         One standard deviation of the density; needed where a scenario has an error of it.
     progress
         Told the scenarios done.
+
+    Raises
+    ------
+    ValueError
+        If the plan as it is does not come first, or for what :func:`planning.scenarios.perturbed` or
+        :func:`planning.dose.forward.calculate` refuses.
     """
     told = expect_scenarios(scenarios)
     found = [

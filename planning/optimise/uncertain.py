@@ -21,6 +21,8 @@ from planning.scenarios import Scenario, expect_scenarios, perturbed, shifted
 Progress = Callable[[str, float], None]
 Regions = Mapping[str, Integer[Tensor, " _"]]
 _BYTES = 4  # of an entry
+# Nobody is so unsure of a density that water could be air or bone: what is more is in other units.
+_MOST_UNSURE = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +96,18 @@ def influences(
     Raises
     ------
     ValueError
-        If the plan as it is does not come first, a robust structure has no point, or for what
-        ``influence`` or :func:`planning.scenarios.perturbed` refuses.
+        If the plan as it is does not come first, a robust structure has no point, a deviation is more than
+        any density relative to water can have, or for what ``influence`` or
+        :func:`planning.scenarios.perturbed` refuses.
     MemoryError
         If the matrices of all scenarios together would not fit, before any of them is computed.
     """
     told = expect_scenarios(scenarios)
+    if deviation is not None and float(deviation.data.max()) > _MOST_UNSURE:
+        raise ValueError(
+            f"expected a standard deviation of at most {_MOST_UNSURE:g} of the density relative to water, "
+            f"got {float(deviation.data.max()):g}; divide by that of water, or convert it from HU"
+        )
     missing = sorted(name for name in robust if name not in regions)
     if missing or not robust:
         raise ValueError(

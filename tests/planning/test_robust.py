@@ -249,6 +249,7 @@ def test_shifts_are_as_far_one_way_as_the_other_and_cancel():
         (partial(made, density_scenarios()), "standard deviation of the density"),
         (partial(perturbed, WATER, Scenario("d", density_sigmas=1.0), replaced(SIGMA, -1.0)), "at least 0"),
         (partial(made, (NOMINAL, Scenario("twice"))), "sum to 1"),
+        (partial(made, density_scenarios(), deviation=replaced(SIGMA, 30.0)), "convert it from HU"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(wrong, sentence):
