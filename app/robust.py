@@ -36,6 +36,24 @@ def asked(request: Request) -> dict[str, object]:
     return told
 
 
+def parameters(request: Request) -> dict[str, str]:
+    """What a request says of errors, for a reader; nothing where it says nothing."""
+    told: dict[str, str] = {}
+    if request.setup_error:
+        told["set-up error"] = f"{request.setup_error:g} mm either way along each axis"
+    if request.density_uncertainty is not None:
+        told["density error"] = f"{settings_of(request).density_sigmas:g} standard deviation either way"
+    if told:
+        told["over these errors"] = f"best {'on average' if request.expected_value else 'in the worst case'}"
+    return told
+
+
+def inputs(request: Request) -> dict[str, str]:
+    """Hash of the file that a robust plan follows from beside the scan and the target, where there is one."""
+    path = request.density_uncertainty
+    return {} if path is None else {"density's standard deviation": file_hash(path)}
+
+
 def settings_of(request: Request) -> Settings:
     """How a plan is made against these errors."""
     aggregate = Aggregate.EXPECTED if request.expected_value else Aggregate.WORST
@@ -47,6 +65,17 @@ def deviation_of(request: Request, density: Volume) -> Volume | None:
     if request.density_uncertainty is None:
         return None
     return expect_deviation(read_nifti(request.density_uncertainty, Quantity.DENSITY), density)
+
+
+def cautions(request: Request) -> tuple[str, ...]:
+    """What the reader of a robust plan must know, one sentence each."""
+    if not (request.setup_error and request.ptv_margin):
+        return ()
+    twice = (
+        f"the PTV holds a margin of {request.ptv_margin:g} mm and the plan is robust against "
+        f"{request.setup_error:g} mm as well; take --ptv-margin 0 if both stand for the same errors."
+    )
+    return (twice,)
 
 
 def check(
@@ -66,7 +95,7 @@ def check(
         deviation=deviation,
         progress=progress,
     )
-    return {**as_json(found), "cautions": list(_cautions(request))}
+    return {**as_json(found), "cautions": list(cautions(request))}
 
 
 def write(found: dict[str, object], here: Path) -> None:
@@ -128,13 +157,3 @@ def rows(found: Mapping[str, object]) -> tuple[CheckRow, ...]:
             for g in goals
         ),
     )
-
-
-def _cautions(request: Request) -> tuple[str, ...]:
-    if not (request.setup_error and request.ptv_margin):
-        return ()
-    twice = (
-        f"the PTV holds a margin of {request.ptv_margin:g} mm and the plan is robust against "
-        f"{request.setup_error:g} mm as well; take --ptv-margin 0 if both stand for the same errors."
-    )
-    return (twice,)

@@ -1,9 +1,11 @@
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 
 from app.request import Request
-from app.robust import asked, check, deviation_of, lines, read, rows, settings_of, write
+from app.robust import asked, check, deviation_of, inputs, lines, parameters, read, rows, settings_of, write
 from imaging.grid import axial
 from imaging.nifti import write_nifti
 from imaging.phantoms import sphere
@@ -57,6 +59,21 @@ def test_a_request_without_errors_makes_the_plan_it_always_made(sigma):
     other = asked(Request(RX, setup_error=3.0, density_uncertainty=sigma))
     assert other["setup_error"] == 3.0
     assert len(str(other["density_uncertainty"])) == 64
+
+
+def test_what_was_asked_of_errors_is_told_to_the_reader(sigma):
+    assert parameters(Request(RX)) == inputs(Request(RX)) == {}
+    worst = Request(RX, setup_error=3.0, density_uncertainty=sigma)
+    assert parameters(worst) == {
+        "set-up error": "3 mm either way along each axis",
+        "density error": "1 standard deviation either way",
+        "over these errors": "best in the worst case",
+    }
+    assert inputs(worst) == {
+        "density's standard deviation": hashlib.sha256(sigma.read_bytes()).hexdigest(),
+    }
+    average = parameters(Request(RX, setup_error=3.0, expected_value=True))
+    assert average["over these errors"] == "best on average"
 
 
 def test_a_plan_is_checked_in_every_scenario_and_its_words_name_the_worst(dose, sigma, tmp_path):
