@@ -121,7 +121,7 @@ def influences(
     expect_room(
         sum(n_bytes[:1]) + (len(told) - 1) * sum(n_bytes[1:]),
         density.data.device,
-        f"the influence matrices of {len(told)} scenarios",
+        f"the influence of {len(told)} scenarios",
     )
     matrices = []
     for n, (scenario, place) in enumerate(zip(told, places, strict=True)):

@@ -187,6 +187,18 @@ def test_the_command_shows_an_example_and_refuses_in_one_sentence(planned, tmp_p
     assert len([line for line in refused.stderr.splitlines() if line.startswith("spindose: ")]) == 1
 
 
+def test_too_little_memory_is_one_sentence_with_the_remedy_and_leaves_nothing(planned, tmp_path, monkeypatch):
+    monkeypatch.setattr("planning.dose.memory.free_bytes", lambda _device: 2**20)
+    out = str(tmp_path / "front")
+    asked = ["pareto", str(planned), "--between", "PTV D98%", "Brainstem D0.03cc", "--out", out]
+    refused = CliRunner().invoke(cli, asked)
+    assert refused.exit_code == 2
+    (told,) = [line for line in refused.stderr.splitlines() if line.startswith("spindose: ")]
+    assert "free memory" in told
+    assert "use fewer points" in told
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_without_a_plan_is_refused(tmp_path):
     with pytest.raises(ValueError, match="finished 'spindose plan'"):
         walk_pareto(tmp_path, ("PTV D98%", "Brainstem D0.03cc"), tmp_path / "front", 3, lambda *_: None)

@@ -121,3 +121,17 @@ def test_an_expected_value_over_nothing_is_refused():
 def test_a_missing_file_of_deviations_is_refused(tmp_path):
     with pytest.raises(ValueError, match="NIfTI file of the density's standard deviation"):
         Request(RX, density_uncertainty=tmp_path / "none.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("sigma", "sentence"),
+    [
+        (torch.full_like(WATER.data, torch.nan), "NaN or infinite voxels"),
+        (-0.03 * WATER.data, "got a negative one"),
+    ],
+)
+def test_a_file_of_deviations_that_cannot_be_is_refused(tmp_path, sigma, sentence):
+    path = tmp_path / "sigma.nii.gz"
+    write_nifti(Volume(sigma, GRID, Quantity.DENSITY), path)
+    with pytest.raises(ValueError, match=sentence):
+        deviation_of(Request(RX, density_uncertainty=path), WATER)

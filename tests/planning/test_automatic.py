@@ -18,6 +18,7 @@ from planning.optimise.automatic import Settings, plan_automatically
 from planning.optimise.from_goals import objectives_for, sample, strengthened
 from planning.optimise.monitor_units import scale_for
 from planning.optimise.objectives import SquaredMean, SquaredOverdose
+from planning.optimise.robust import Aggregate
 from planning.plan import Prescription
 from planning.scenarios import setup_scenarios
 
@@ -133,6 +134,23 @@ def test_what_the_report_of_a_robust_plan_tells_is_what_its_dose_gives(held, che
         true = told[band.goal.structure, band.goal.text]
         assert band.nominal == pytest.approx(true.nominal, abs=0.05 * RX.dose_gy)
         assert band.worst == pytest.approx(true.worst, abs=0.05 * RX.dose_gy)
+
+
+def test_what_is_best_on_average_is_less_than_what_is_best_at_worst(monkeypatch):
+    # Monitor units are of no interest here, and cost a dose in every scenario.
+    monkeypatch.setattr("planning.optimise.automatic.scaled", lambda plan, *_args, **_more: (plan, 1.0))
+    machine = load_machine("generic-6mv")
+    deviation = Volume(0.1 * WATER.data, FINE, Quantity.DENSITY)
+    beams = arrange(DRAWN, 2)
+    reached = {}
+    for aggregate in Aggregate:
+        quick = Settings(max_iterations=40, n_rounds=0, aggregate=aggregate)
+        _, report = plan_automatically(
+            WATER, DRAWN, RX, machine, beams, brain_goals(), COARSE, settings=quick, deviation=deviation
+        )
+        reached[aggregate] = report.fluence_objective
+    # A mean is no more than a maximum, nor is the least mean more than the least maximum.
+    assert reached[Aggregate.EXPECTED] < 0.99 * reached[Aggregate.WORST]
 
 
 def test_a_plan_holds_against_an_uncertain_density():

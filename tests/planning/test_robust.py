@@ -226,7 +226,7 @@ def test_memory_for_all_scenarios_is_foreseen_from_the_counts(moved, monkeypatch
         if fits:
             made(setup_scenarios(3.0))
         else:
-            with pytest.raises(MemoryError, match="the influence matrices of 7 scenarios"):
+            with pytest.raises(MemoryError, match="the influence of 7 scenarios to fit"):
                 made(setup_scenarios(3.0))
 
 
