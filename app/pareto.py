@@ -126,7 +126,7 @@ def walk_pareto(
         }
         write_page(
             here / "pareto.html",
-            ParetoPage(found, structures, plan.prescription, goals, facts, provenance),
+            ParetoPage(found, structures, plan.prescription, _with(pair, goals), facts, provenance),
         )
     ends = {name: list(found.front.metrics[f"{g.structure} {g.text}"]) for name, g in _named(found)}
     return {"pareto": str(out / "pareto.html"), "front": str(out / "front.json"), "values": ends}
@@ -223,6 +223,12 @@ def _data(page: ParetoPage) -> dict[str, object]:
             for place, dvhs in zip(places, seen, strict=True)
         ],
     }
+
+
+def _with(pair: tuple[Goal, Goal], goals: tuple[Goal, ...]) -> tuple[Goal, ...]:
+    """All goals, and those of the two that somebody gave in words of their own."""
+    known = {(goal.structure.lower(), goal.text) for goal in goals}
+    return (*goals, *(goal for goal in pair if (goal.structure.lower(), goal.text) not in known))
 
 
 def _named(found: TradeOff) -> list[tuple[str, Goal]]:

@@ -115,6 +115,8 @@ def trade_off(
     MemoryError
         If the influence would not fit, before any of it is computed.
     """
+    if same_name(pair[0].structure, pair[1].structure) and pair[0].metric == pair[1].metric:
+        raise ValueError(f"expected two different numbers to trade, got {_name(pair[0])} twice; change one")
     target = target_of(structures)
     bixels = reaching(structures, density, beams, machine, dose_grid)
     asked = [n for n in structures.structures if about([*goals, *pair], n)]

@@ -163,6 +163,15 @@ def test_a_planned_patient_gets_a_front_and_its_page(planned, tmp_path):
     assert read_front(out).fluences.shape[0] == len(covered)
 
 
+def test_a_goal_in_somebody_s_own_words_is_judged_beside_the_sheet_s(planned, tmp_path):
+    out = tmp_path / "front"
+    walk_pareto(planned, ("ptv D98%", "Brainstem Dmean <= 5 Gy"), out, 2, lambda *_: None)
+    data = data_of((out / "pareto.html").read_text(encoding="utf-8"))
+    told = [(goal["structure"], goal["goal"]) for goal in data["goals"]]
+    assert told.count(("Brainstem", "Dmean <= 5 Gy")) == 1
+    assert told.count(("PTV", "D98% >= 95 %")) == 1
+
+
 @pytest.mark.parametrize(
     ("between", "sentence"),
     [

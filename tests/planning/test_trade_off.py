@@ -68,6 +68,11 @@ def test_goals_that_one_plan_meets_best_are_refused():
         made("PTV D98% >= 95 %", "PTV D95% >= 95 %")
 
 
+def test_one_number_twice_is_refused():
+    with pytest.raises(ValueError, match=r"got PTV D98% twice"):
+        made("PTV D98%", "ptv D98% >= 90 %")
+
+
 def test_a_goal_is_found_by_its_words():
     by_sheet = find_goal("ptv d98%", brain_goals(), DRAWN)
     assert (by_sheet.structure, by_sheet.metric, by_sheet.comparison) == ("PTV", "D98%", Comparison.AT_LEAST)
