@@ -16,6 +16,7 @@ from planning.check.judge import GoalResult, as_json, judge
 from planning.goals import brain_goals
 from planning.machine import load_machine
 
+from . import robust
 from .cautions import cut_off
 from .dicom_set import write_dicom
 from .patient import Planned
@@ -125,9 +126,14 @@ def publish(
     )
     dvhs = histograms(planned.dose, planned.structures)
     results = judge(brain_goals(), dvhs, request.prescription)
+    inputs = {**inputs, **robust.inputs(request)}
     cautions = (*cautions, *cut_off(planned.scan.volumes["mr"].grid, planned.structures))
     provenance = Provenance(
-        software_version(), request.seed, inputs, _parameters(request, planned), notes=cautions
+        software_version(),
+        request.seed,
+        inputs,
+        _parameters(request, planned),
+        notes=(*cautions, *robust.cautions(request)),
     )
     facts = _plan_facts(planned, results, dvhs, provenance, truth)
     with whole_file(walk.folder / "plan.json") as part:
@@ -147,6 +153,7 @@ def _parameters(request: Request, planned: Planned) -> dict[str, str]:
         "dose grid": f"{request.dose_spacing:g} mm",
         "machine": planned.plan.machine,
         "calibration": load_machine(planned.plan.machine).calibration,
+        **robust.parameters(request),
     }
 
 
@@ -179,6 +186,7 @@ def _plan_facts(
         "goals": as_json(results),
         "structures": numbers(dvhs),
         "true_ct": dict(truth.figures) if truth else None,
+        "robustness": dict(planned.robustness) or None,
     }
 
 
@@ -207,7 +215,7 @@ def _page(
         provenance=provenance,
         curves=curves,
         goals=tuple(map(_goal_row, results)),
-        checks=truth.checks if truth else (),
+        checks=(*(truth.checks if truth else ()), *robust.rows(planned.robustness)),
         facts={
             "Fractions": str(planned.plan.prescription.n_fractions),
             "Technique": f"{len(beams)} beams, {segments} step-and-shoot segments",

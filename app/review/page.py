@@ -73,9 +73,10 @@ def _facts(page: ReviewPage) -> dict[str, str]:
 def _checks(page: ReviewPage) -> str:
     if not page.checks and len(page.doses) < 2:
         return ""
+    heading = "Checks" if page.checks else "Comparison"
     table = checks_table(page.checks) if page.checks else ""
     picture = _difference(page) if len(page.doses) > 1 else ""
-    return f'<section aria-labelledby="c"><h2 id="c">Comparison</h2>{table}{picture}</section>'
+    return f'<section aria-labelledby="c"><h2 id="c">{heading}</h2>{table}{picture}</section>'
 
 
 def _difference(page: ReviewPage) -> str:

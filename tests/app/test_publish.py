@@ -1,0 +1,95 @@
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.patient import Planned
+from app.publish import publish
+from app.request import Request
+from app.robust import check
+from app.steps import Walk
+from imaging.case import Case
+from imaging.dicom.header import complete
+from imaging.grid import axial
+from imaging.nifti import write_nifti
+from imaging.phantoms import sphere
+from imaging.source import Source
+from imaging.structures import RoiType, Structure, StructureSet
+from imaging.volume import Quantity, Volume
+from planning.beams import Beam, ControlPoint
+from planning.dose.forward import calculate
+from planning.machine import load_machine
+from planning.plan import Plan, Prescription
+
+RX = Prescription(60.0, 30)
+MACHINE = load_machine("generic-6mv")
+EDGE = np.array([42.5, 42.5, 42.5])
+GRID = axial(-EDGE, EDGE, (5.0, 5.0, 5.0))
+SOURCE = complete(Source(), "a phantom")
+BALL = sphere(GRID, np.zeros(3), 38.0)
+WATER = Volume(BALL[None].float(), GRID, Quantity.DENSITY, SOURCE.frame)
+
+
+def quiet(title: str, share: float) -> None:
+    pass
+
+
+def planned() -> Planned:
+    """A ball of water with one open field."""
+    drawn = StructureSet(
+        GRID,
+        {
+            "Body": Structure(BALL, RoiType.EXTERNAL, (0, 255, 0)),
+            "CTV": Structure(sphere(GRID, np.zeros(3), 12.0), RoiType.CTV, (255, 0, 0)),
+            "PTV": Structure(sphere(GRID, np.zeros(3), 15.0), RoiType.PTV, (255, 0, 0), 60.0),
+        },
+        SOURCE.frame,
+    )
+    n = len(MACHINE.mlc.boundaries) - 1
+    leaves = np.stack([np.full(n, -16.0), np.full(n, 16.0)])
+    points = tuple(ControlPoint(m, 0.0, (-16.0, 16.0), (-20.0, 20.0), leaves) for m in (0.0, 1.0))
+    plan = Plan((Beam(0.0, 0.0, 0.0, np.zeros(3), "1", 240.0, points),), RX, MACHINE.name)
+    scan = Case({"mr": Volume(100 * BALL[None].float(), GRID, Quantity.MR, SOURCE.frame)}, source=SOURCE)
+    ct = Volume(torch.where(BALL[None], 0.0, -1000.0), GRID, Quantity.HU, SOURCE.frame)
+    return Planned(scan, ct, drawn, plan, calculate(plan, WATER, GRID, MACHINE))
+
+
+def published(planned: Planned, request: Request, out: Path) -> tuple[dict, str]:
+    walk = Walk(out, quiet)
+    walk.keys["dose"] = "0" * 64
+    publish(walk, planned, request, {"MRI": "a" * 64})
+    return json.loads((out / "plan.json").read_text()), (out / "review.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Planned:
+    return planned()
+
+
+def test_a_plan_that_is_not_robust_says_nothing_of_it(phantom, tmp_path):
+    facts, page = published(phantom, Request(RX, seed=1), tmp_path / "out")
+    assert facts["robustness"] is None
+    assert set(facts["inputs"]) == {"MRI"}
+    assert "set-up error" not in facts["parameters"]
+    assert "in the worst of" not in page
+
+
+def test_a_robust_plan_is_told_on_its_page_and_in_its_facts(phantom, tmp_path):
+    sigma = tmp_path / "sigma.nii.gz"
+    write_nifti(Volume(0.03 * WATER.data, GRID, Quantity.DENSITY), sigma)
+    request = Request(RX, seed=1, setup_error=3.0, density_uncertainty=sigma)
+    found = check(phantom.plan, WATER, phantom.structures, phantom.dose, request, quiet)
+    facts, page = published(replace(phantom, robustness=found), request, tmp_path / "out")
+    assert facts["robustness"] == json.loads(json.dumps(found))
+    digest = hashlib.sha256(sigma.read_bytes()).hexdigest()
+    assert facts["inputs"]["density's standard deviation"] == digest
+    assert facts["parameters"]["set-up error"] == "3 mm either way along each axis"
+    assert any("--ptv-margin 0" in caution for caution in facts["cautions"])
+    assert '<h2 id="c">Checks</h2>' in page
+    assert "CTV V95% in the worst of 9 scenarios" in page
+    assert digest in page
+    assert "--ptv-margin 0" in page
