@@ -164,6 +164,9 @@ def dose(
     ct: Annotated[Path, typer.Argument(help="The CT to compute it on: NIfTI or a DICOM series.")],
     out: Annotated[Path, typer.Option(help="A .nii.gz file, or a .dcm file for an RTDOSE.")],
     spacing: Annotated[float, typer.Option(min=1, max=5, help="Voxel size of the dose grid (mm).")] = 3.0,
+    engine: Annotated[
+        str, typer.Option(help="pencil-beam, or collapsed-cone, which knows electrons in air and bone.")
+    ] = "pencil-beam",
     as_json: Json = False,
 ) -> None:
     """The dose of an RTPLAN on any CT of the same frame of reference.
@@ -173,7 +176,7 @@ def dose(
     with one_sentence(), progress_bar() as progress:
         from .single import dose_of_rtplan
 
-        facts = dose_of_rtplan(rtplan, ct, out, spacing, progress)
+        facts = dose_of_rtplan(rtplan, ct, out, spacing, progress, engine)
     answer(facts, [f"Dose: {out}"], as_json)
 
 

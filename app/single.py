@@ -1,6 +1,7 @@
 """Single steps of the walk as commands: a synthetic CT, contours, a dose."""
 
 from pathlib import Path
+from typing import Protocol
 
 from pydicom.uid import RTPlanStorage
 
@@ -11,17 +12,34 @@ from imaging.dicom.rtdose import write_rtdose
 from imaging.dicom.rtstruct import write_rtstruct
 from imaging.dicom.writer import write_ct
 from imaging.folder import write_case
+from imaging.grid import Grid
 from imaging.nifti import write_nifti
 from imaging.scan import read_scan
-from imaging.volume import Quantity
+from imaging.volume import Quantity, Volume
 from planning.contour.body import body_of
 from planning.contour.prior import contours
-from planning.machine import load_machine
+from planning.density import relative_electron_density
+from planning.dose.forward import calculate
+from planning.dose.superposition import superpose
+from planning.machine import Machine, load_machine
+from planning.plan import Plan
 from planning.rtplan_reader import read_rtplan
 
 from .console import Progress
-from .patient import dose_grid, dose_on, synthetic_ct
+from .patient import dose_grid, synthetic_ct
 from .plan import read_mr
+
+
+class Engine(Protocol):
+    """Total dose (Gy) of a plan on a density, on a dose grid."""
+
+    def __call__(
+        self, plan: Plan, density: Volume, grid: Grid, machine: Machine, *, progress: Progress | None = None
+    ) -> Volume:
+        """Parameters as in :func:`planning.dose.forward.calculate`."""
+
+
+ENGINES: dict[str, Engine] = {"pencil-beam": calculate, "collapsed-cone": superpose}
 
 
 def convert_scan(mri: Path, out: Path, progress: Progress, series: int | None = None) -> dict[str, object]:
@@ -52,31 +70,56 @@ def contour_scan(mri: Path, out: Path, progress: Progress, series: int | None = 
 
 
 def dose_of_rtplan(
-    rtplan: Path, ct: Path, out: Path, spacing: float, progress: Progress
+    rtplan: Path, ct: Path, out: Path, spacing: float, progress: Progress, engine: str = "pencil-beam"
 ) -> dict[str, object]:
     """The total dose of an RTPLAN on a CT, as a NIfTI file, or as an RTDOSE if ``out`` ends in .dcm.
+
+    Parameters
+    ----------
+    rtplan
+        The plan.
+    ct
+        NIfTI file or DICOM series.
+    out
+        Where the dose goes.
+    spacing
+        Voxel size of the dose grid (mm).
+    progress
+        Called with what happens now and the share of it that is done.
+    engine
+        One of :data:`ENGINES`: the pencil beam that plans are made with, or the collapsed cone that
+        knows electrons in air and bone.
 
     Raises
     ------
     ValueError
-        If the plan is for a machine that is not described here, or in another frame of
-        reference than a DICOM CT.
+        If there is no such engine, or the plan is for a machine that is not described here, or in
+        another frame of reference than a DICOM CT.
     """
+    if engine not in ENGINES:
+        raise ValueError(f"expected one of the dose engines {', '.join(ENGINES)}, got {engine!r}")
     header = open_object(rtplan, RTPlanStorage)
-    plan = read_rtplan(rtplan)
-    plan = read_rtplan(rtplan, machine=load_machine(plan.machine))
+    machine = load_machine(read_rtplan(rtplan).machine)
+    plan = read_rtplan(rtplan, machine=machine)
     volume, source = read_scan(ct, Quantity.HU)
     if source.frame and source.frame != str(header.get("FrameOfReferenceUID") or ""):
         raise ValueError(
             "expected a CT in the plan's frame of reference, got one in another; "
             "take the CT that the plan was made on, or register the scans first"
         )
-    progress("Dose of the segments", 0.0)
+    title = "Dose of the segments"
+    progress(title, 0.0)
     body = body_of(volume)
-    dose = dose_on(plan, volume, body, dose_grid(volume.grid, body, spacing))
-    progress("Dose of the segments", 1.0)
+    dose = ENGINES[engine](
+        plan,
+        relative_electron_density(volume, body),
+        dose_grid(volume.grid, body, spacing),
+        machine,
+        progress=lambda _step, share: progress(title, share),
+    )
+    progress(title, 1.0)
     if out.suffix == ".dcm":
         write_rtdose(dose, source, out, plan_uid=str(header.SOPInstanceUID))
     else:
         write_nifti(dose, out)
-    return {"dose": str(out), "max_gy": float(dose.data.max()), "spacing_mm": spacing}
+    return {"dose": str(out), "engine": engine, "max_gy": float(dose.data.max()), "spacing_mm": spacing}
