@@ -1,7 +1,9 @@
 """The linac: its geometry, its leaves, its beam."""
 
 import json
-from dataclasses import dataclass, field
+import os
+import re
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from jaxtyping import Float64
 from planning.beams import Beam, expect_angles
 
 _FOLDER = Path(__file__).parent / "machines"
+_OWN = "SPINDOSE_MACHINES"
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,38 +147,82 @@ class Machine:
 
 
 def machines() -> list[str]:
-    """Names of the machines that are described here."""
-    return sorted(path.parent.name for path in _FOLDER.glob("*/machine.json"))
+    """Names of the machines that are described here, and in the folder that SPINDOSE_MACHINES names."""
+    return sorted(_described())
 
 
 def load_machine(name: str) -> Machine:
-    """The machine of this name, read from ``planning/machines/NAME``.
+    """The machine of this name.
 
     Raises
     ------
     ValueError
-        If there is none; the message lists those that there are.
+        If there is none (the message lists those that there are), or its description cannot be read.
     """
-    if name not in machines():
-        raise ValueError(f"expected one of the machines {', '.join(machines())}, got {name!r}")
-    described = json.loads((_FOLDER / name / "machine.json").read_text(encoding="utf-8"))
-    mlc = described.pop("mlc")
-    limits = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in described.pop("limits", {}).items()
-    }
-    with np.load(_FOLDER / name / "beam.npz", allow_pickle=False) as stored:
-        beam = {key: stored[key].astype(np.float64) for key in stored.files}
-    return Machine(
-        mlc=Mlc(boundaries=np.array(mlc.pop("boundaries"), dtype=np.float64), **mlc),
-        beam=PencilBeam(
-            attenuation=float(beam.pop("attenuation")),
-            penumbra_fwhm=np.broadcast_to(beam.pop("penumbra_fwhm"), 2),
-            **beam,
-        ),
-        limits=Limits(**limits),  # type: ignore[arg-type] # JSON knows lists, not pairs
-        **described,
+    found = _described()
+    if name not in found:
+        raise ValueError(
+            f"expected one of the machines {', '.join(sorted(found))}, got {name!r}; SPINDOSE_MACHINES names "
+            "the folder of your own"
+        )
+    return read_machine(found[name])
+
+
+def _described() -> dict[str, Path]:
+    own = os.environ.get(_OWN)
+    folders = [_FOLDER] if own is None else [_FOLDER, Path(own)]
+    return {path.parent.name: path.parent for folder in folders for path in folder.glob("*/machine.json")}
+
+
+def read_machine(folder: Path) -> Machine:
+    """The machine that a folder describes, as :func:`save_machine` writes it.
+
+    Raises
+    ------
+    ValueError
+        If the description is not whole, or its name is not the folder's.
+    """
+    try:
+        described = json.loads((folder / "machine.json").read_text(encoding="utf-8"))
+        mlc, limits = described.pop("mlc"), described.pop("limits", {})
+        with np.load(folder / "beam.npz", allow_pickle=False) as stored:
+            beam = {key: stored[key].astype(np.float64) for key in stored.files}
+        machine = Machine(
+            mlc=Mlc(boundaries=np.array(mlc.pop("boundaries"), dtype=np.float64), **mlc),
+            beam=PencilBeam(
+                attenuation=float(beam.pop("attenuation")),
+                penumbra_fwhm=np.broadcast_to(beam.pop("penumbra_fwhm"), 2),
+                **beam,
+            ),
+            # JSON knows lists, not pairs.
+            limits=Limits(**{k: tuple(v) if isinstance(v, list) else v for k, v in limits.items()}),  # type: ignore[arg-type]
+            **described,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"expected a whole description of the machine {folder.name} in machine.json and beam.npz, got "
+            f"one that cannot be read ({type(error).__name__}); commission it again"
+        ) from error
+    if machine.name != folder.name:
+        raise ValueError(
+            f"expected a folder named like its machine, got {folder.name} for {machine.name}; "
+            "rename the folder"
+        )
+    return machine
+
+
+def save_machine(machine: Machine, folder: Path) -> None:
+    """``machine.json`` and ``beam.npz`` (float32) in a folder, which has the machine's name."""
+    described = {key: value for key, value in asdict(machine).items() if key != "beam"}
+    described["mlc"]["boundaries"] = machine.mlc.boundaries.tolist()
+    text = json.dumps(described, indent=2)
+    # Leaves in one line.
+    text = re.sub(
+        r"\[[^\[\]]*\]", lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text
     )
+    (folder / "machine.json").write_text(text + "\n", encoding="utf-8")
+    arrays = {key: np.asarray(value, dtype=np.float32) for key, value in vars(machine.beam).items()}
+    np.savez_compressed(folder / "beam.npz", allow_pickle=False, **arrays)
 
 
 def expect_in_range(beam: Beam, machine: Machine) -> Beam:

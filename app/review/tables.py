@@ -29,7 +29,7 @@ def goals_table(goals: Sequence[GoalRow]) -> str:
     judged = [goal for goal in goals if goal.met is not None]
     n_met = sum(goal.met is True for goal in judged)
     count = f'<p class="count">{n_met} of {len(judged)} evaluated goals met.</p>'
-    return count + _table("goals", _GOAL_COLUMNS, map(_goal, judged)) + _open_goals(goals)
+    return count + table("goals", _GOAL_COLUMNS, map(_goal, judged)) + _open_goals(goals)
 
 
 def _open_goals(goals: Sequence[GoalRow]) -> str:
@@ -37,7 +37,7 @@ def _open_goals(goals: Sequence[GoalRow]) -> str:
     rows = [[escape(g.structure), escape(g.goal), escape(g.value)] for g in goals if g.met is None]
     if not rows:
         return ""
-    body = _table("open-goals", ("Structure", "Goal", "Why it was not evaluated"), rows)
+    body = table("open-goals", ("Structure", "Goal", "Why it was not evaluated"), rows)
     return f"<details><summary>{len(rows)} not evaluated</summary>{body}</details>"
 
 
@@ -62,7 +62,7 @@ def checks_table(checks: Sequence[CheckRow]) -> str:
         ]
         for c in checks
     ]
-    return _table("checks", ("Figure", "Value", "Expected", "Result"), rows)
+    return table("checks", ("Figure", "Value", "Expected", "Result"), rows)
 
 
 def fact_list(facts: Mapping[str, str]) -> str:
@@ -90,10 +90,11 @@ def provenance_block(provenance: Provenance) -> str:
 
 
 def _section(heading: str, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return f"<div><h3>{heading}</h3>{_table(name, columns, rows)}</div>" if rows else ""
+    return f"<div><h3>{heading}</h3>{table(name, columns, rows)}</div>" if rows else ""
 
 
-def _table(name: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are HTML already; the first of each row is its heading."""
     head = "".join(f'<th scope="col">{column}</th>' for column in columns)
     body = "".join(
         "<tr>"
