@@ -28,7 +28,7 @@ from planning.plan import Plan
 from planning.plan_file import read_plan, write_plan
 from synth.anatomy import anatomy
 
-from . import robust
+from . import independent, robust
 from .console import Progress
 from .request import Request
 from .steps import Walk
@@ -57,6 +57,8 @@ class Planned:
         Total dose of the segments (Gy) on the dose grid.
     robustness
         How it fares in every scenario, where that was asked for.
+    independent
+        How far its dose is from the second engine's.
     """
 
     scan: Case
@@ -65,6 +67,7 @@ class Planned:
     plan: Plan
     dose: Volume
     robustness: Mapping[str, object] = field(default_factory=dict)
+    independent: Mapping[str, object] = field(default_factory=dict)
 
 
 def plan_patient(
@@ -133,19 +136,63 @@ def plan_patient(
         after=("delivery",),
     )
     dose = kept.volumes["dose"]
+    return Planned(
+        scan,
+        ct,
+        structures,
+        plan,
+        dose,
+        _in_scenarios(walk, plan, ct, structures, dose, request),
+        _second_opinion(walk, plan, ct, structures, dose, request),
+    )
+
+
+def _in_scenarios(
+    walk: Walk, plan: Plan, ct: Volume, structures: StructureSet, dose: Volume, request: Request
+) -> Mapping[str, object]:
+    """How a plan fares in every scenario; nothing where none was asked for."""
     if not robust.asked(request):
-        return Planned(scan, ct, structures, plan, dose)
-    density = relative_electron_density(ct, structures.mask(BODY))
-    found = walk.step(
+        return {}
+    return walk.step(
         robust.STEP,
         "Dose in every scenario",
         {"margin": request.ptv_margin, **robust.asked(request)},
-        lambda: robust.check(plan, density, structures, dose, request, walk.inside),
+        lambda: robust.check(
+            plan,
+            relative_electron_density(ct, structures.mask(BODY)),
+            structures,
+            dose,
+            request,
+            walk.inside,
+        ),
         robust.write,
         robust.read,
         after=("dose",),
     )
-    return Planned(scan, ct, structures, plan, dose, found)
+
+
+def _second_opinion(
+    walk: Walk, plan: Plan, ct: Volume, structures: StructureSet, dose: Volume, request: Request
+) -> Mapping[str, object]:
+    """How far a plan's dose is from the second engine's."""
+    spacing = max(request.dose_spacing, independent.FINEST)
+    body = structures.mask(BODY)
+    return walk.step(
+        independent.STEP,
+        "Dose by the second engine",
+        {"spacing": spacing, "points": independent.N_POINTS},
+        lambda: independent.check(
+            plan,
+            relative_electron_density(ct, body),
+            structures,
+            dose,
+            dose_grid(ct.grid, body, spacing),
+            walk.inside,
+        ),
+        independent.write,
+        independent.read,
+        after=("dose",),
+    )
 
 
 def ct_grid(scan: Grid) -> Grid:

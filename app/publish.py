@@ -16,7 +16,7 @@ from planning.check.judge import GoalResult, as_json, judge
 from planning.goals import brain_goals
 from planning.machine import load_machine
 
-from . import robust
+from . import independent, robust
 from .cautions import cut_off
 from .dicom_set import write_dicom
 from .patient import Planned
@@ -59,6 +59,7 @@ class Summary:
     seconds: Mapping[str, float]
     cautions: tuple[str, ...] = ()
     figures: Mapping[str, object] = field(default_factory=dict)
+    independent: Mapping[str, object] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """A few lines for a person."""
@@ -68,6 +69,7 @@ class Summary:
         return [
             f"Goals met: {len(judged) - len(missed)} of {len(judged)}; {unjudged} not evaluated",
             *(f"  not met: {r.goal.structure} {r.goal.text}, reached {r.value:.2f} {r.unit}" for r in missed),
+            *independent.lines(self.independent),
             *(f"Caution: {caution}" for caution in self.cautions),
             f"DICOM:  {self.out / 'dicom'}",
             f"Goals:  {self.out / 'plan.json'}",
@@ -83,6 +85,7 @@ class Summary:
             "dicom": str(self.out / "dicom"),
             "goals": as_json(self.results),
             "cautions": list(self.cautions),
+            "independent": dict(self.independent) or None,
             "seconds": {name: round(s, 2) for name, s in self.seconds.items()},
             **self.figures,
         }
@@ -127,7 +130,11 @@ def publish(
     dvhs = histograms(planned.dose, planned.structures)
     results = judge(brain_goals(), dvhs, request.prescription)
     inputs = {**inputs, **robust.inputs(request)}
-    cautions = (*cautions, *cut_off(planned.scan.volumes["mr"].grid, planned.structures))
+    cautions = (
+        *cautions,
+        *cut_off(planned.scan.volumes["mr"].grid, planned.structures),
+        *independent.cautions(planned.independent),
+    )
     provenance = Provenance(
         software_version(),
         request.seed,
@@ -141,7 +148,9 @@ def publish(
     walk.progress("Review page", 0.0)
     write_page(walk.folder / "review.html", _page(planned, results, dvhs, provenance, truth))
     walk.progress("Review page", 1.0)
-    return Summary(walk.folder, results, walk.seconds, cautions, truth.figures if truth else {})
+    return Summary(
+        walk.folder, results, walk.seconds, cautions, truth.figures if truth else {}, planned.independent
+    )
 
 
 def _parameters(request: Request, planned: Planned) -> dict[str, str]:
@@ -187,6 +196,7 @@ def _plan_facts(
         "structures": numbers(dvhs),
         "true_ct": dict(truth.figures) if truth else None,
         "robustness": dict(planned.robustness) or None,
+        "independent": dict(planned.independent) or None,
     }
 
 
@@ -215,7 +225,11 @@ def _page(
         provenance=provenance,
         curves=curves,
         goals=tuple(map(_goal_row, results)),
-        checks=(*(truth.checks if truth else ()), *robust.rows(planned.robustness)),
+        checks=(
+            *(truth.checks if truth else ()),
+            *independent.rows(planned.independent),
+            *robust.rows(planned.robustness),
+        ),
         facts={
             "Fractions": str(planned.plan.prescription.n_fractions),
             "Technique": f"{len(beams)} beams, {segments} step-and-shoot segments",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from app import independent
 from app.patient import Planned
 from app.publish import publish
 from app.request import Request
@@ -39,7 +40,7 @@ def quiet(title: str, share: float) -> None:
 
 
 def planned() -> Planned:
-    """A ball of water with one open field."""
+    """A ball of water with three open fields."""
     drawn = StructureSet(
         GRID,
         {
@@ -51,8 +52,19 @@ def planned() -> Planned:
     )
     n = len(MACHINE.mlc.boundaries) - 1
     leaves = np.stack([np.full(n, -16.0), np.full(n, 16.0)])
-    points = tuple(ControlPoint(m, 0.0, (-16.0, 16.0), (-20.0, 20.0), leaves) for m in (0.0, 1.0))
-    plan = Plan((Beam(0.0, 0.0, 0.0, np.zeros(3), "1", 240.0, points),), RX, MACHINE.name)
+    beams = tuple(
+        Beam(
+            angle,
+            0.0,
+            0.0,
+            np.zeros(3),
+            f"{angle:g}",
+            80.0,
+            tuple(ControlPoint(m, angle, (-16.0, 16.0), (-20.0, 20.0), leaves) for m in (0.0, 1.0)),
+        )
+        for angle in (0.0, 120.0, 240.0)
+    )
+    plan = Plan(beams, RX, MACHINE.name)
     scan = Case({"mr": Volume(100 * BALL[None].float(), GRID, Quantity.MR, SOURCE.frame)}, source=SOURCE)
     ct = Volume(torch.where(BALL[None], 0.0, -1000.0), GRID, Quantity.HU, SOURCE.frame)
     return Planned(scan, ct, drawn, plan, calculate(plan, WATER, GRID, MACHINE))
@@ -93,3 +105,40 @@ def test_a_robust_plan_is_told_on_its_page_and_in_its_facts(phantom, tmp_path):
     assert "CTV V95% in the worst of 9 scenarios" in page
     assert digest in page
     assert "--ptv-margin 0" in page
+
+
+def checked(planned: Planned, scale: float) -> dict[str, object]:
+    dose = Volume(scale * planned.dose.data, GRID, Quantity.DOSE, SOURCE.frame)
+    return independent.check(planned.plan, WATER, planned.structures, dose, GRID, quiet)
+
+
+def test_a_plan_that_the_second_engine_confirms_says_so(phantom, tmp_path):
+    found = checked(phantom, 1.0)
+    independent.write(found, tmp_path)
+    assert independent.read(tmp_path) == found
+    facts, page = published(replace(phantom, independent=found), Request(RX, seed=1), tmp_path / "out")
+    assert facts["independent"] == json.loads(json.dumps(found))
+    assert set(found["structures"]) == {"Body", "CTV", "PTV"}
+    assert abs(found["structures"]["PTV"]["mean_difference_percent"]) < 2.5
+    assert "Mean dose of the PTV, plan \N{MINUS SIGN} second engine" in page
+    assert "chosen by this project" in page
+    assert "TG-218" in page
+    assert not any("second dose engine" in caution for caution in facts["cautions"])
+
+
+def test_a_plan_that_the_second_engine_contradicts_is_cautioned_against(phantom, tmp_path):
+    found = checked(phantom, 1.1)
+    assert found["agrees"] is False
+    # 80 MU a field give about the prescription: a tenth more is 10 % of it.
+    assert found["structures"]["CTV"]["mean_difference_percent"] > 6
+    missed = [row for row in independent.rows(found) if row.met is False]
+    assert {"CTV" in row.what or "PTV" in row.what or "Gamma" in row.what for row in missed} == {True}
+    facts, page = published(replace(phantom, independent=found), Request(RX, seed=1), tmp_path / "out")
+    told = [caution for caution in facts["cautions"] if "second dose engine disagrees" in caution]
+    assert len(told) == 1
+    assert "find out why" in page
+
+
+def test_a_plan_without_a_check_says_nothing_of_one():
+    assert independent.rows({}) == independent.cautions({}) == ()
+    assert independent.lines({}) == []

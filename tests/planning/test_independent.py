@@ -13,6 +13,7 @@ from planning.plan import Plan, Prescription
 
 MACHINE = load_machine("generic-6mv")
 BOX = axial(np.array([-47.5, -50.0, -47.5]), np.array([47.5, 100.0, 47.5]), (5.0, 5.0, 5.0))
+FINE = axial(np.array([-47.5, -50.0, -47.5]), np.array([47.5, 100.0, 47.5]), (2.5, 2.5, 2.5))
 CENTERS = np.arange(-197.5, 200, 5)
 
 
@@ -44,7 +45,7 @@ def _density(cavity=1.0):
     return Volume(data, BOX, Quantity.DENSITY)
 
 
-def _check(density, scale=1.0):
+def _check(density, scale=1.0, **how):
     dose = calculate(_plan(), density, BOX, MACHINE)
     return independent_check(
         _plan(),
@@ -53,6 +54,7 @@ def _check(density, scale=1.0):
         MACHINE,
         Volume(dose.data * scale, BOX, Quantity.DOSE),
         n_points=500,
+        **how,
     )
 
 
@@ -60,15 +62,25 @@ def test_engines_agree_on_a_target_in_water():
     found = _check(_density())
     assert found.agrees
     assert abs(found.mean_percent["PTV"]) < 2.5
-    assert found.gamma_3_3.pass_percent > 90
-    assert found.gamma_3_3.pass_percent >= found.gamma_2_2.pass_percent
+    # What fails lies in the first 20 mm, where the second engine lacks electrons, and at the field's edges.
+    assert found.gamma_3_2.pass_percent > 85
+    assert found.gamma_3_2.pass_percent >= found.gamma_2_2.pass_percent
     assert found.targets == ("PTV",)
+
+
+def test_a_coarser_grid_of_the_second_engine_finds_the_same_in_water():
+    dose = calculate(_plan(), _density(), FINE, MACHINE)
+    found = independent_check(_plan(), _density(), _structures(), MACHINE, dose, grid=BOX, n_points=500)
+    assert found.dose.grid == BOX
+    assert found.gamma_3_2.n_points == 500
+    assert found.mean_percent["PTV"] == pytest.approx(_check(_density()).mean_percent["PTV"], abs=0.7)
 
 
 def test_a_wrong_output_does_not_pass():
     right, wrong = _check(_density()), _check(_density(), scale=1.1)
     assert not wrong.agrees
-    assert wrong.gamma_3_3.pass_percent < right.gamma_3_3.pass_percent - 20
+    assert not wrong.gamma_agrees
+    assert wrong.gamma_3_2.pass_percent < right.gamma_3_2.pass_percent - 20
     gained = wrong.mean_percent["PTV"] - right.mean_percent["PTV"]
     prescribed = float(calculate(_plan(), _density(), BOX, MACHINE).data[0, 7:12, 13:16, 7:12].mean()) / 2.0
     assert gained == pytest.approx(10 * prescribed, rel=0.02)
