@@ -74,6 +74,9 @@ def plan(
     expected_value: Annotated[
         bool, typer.Option("--expected-value", help="Best on average over these errors, not in the worst.")
     ] = False,
+    goals: Annotated[
+        Path | None, typer.Option(help="A goal sheet of your own (TOML); the brain sheet otherwise.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """From one MRI to a deliverable plan, DICOM-RT files and a review page.
@@ -100,6 +103,7 @@ def plan(
             setup_error,
             density_uncertainty,
             expected_value,
+            goals,
         )
         summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series)
         robust = facts(out, request)

@@ -53,7 +53,7 @@ def as_json(found: IndependentCheck, spacing: float) -> dict[str, object]:
             "target_mean_percent": TARGET_PERCENT,
             "target_mean_source": "chosen by this project",
             "gamma_3_2_percent": GAMMA_PERCENT,
-            "gamma_source": "AAPM TG-218, Med. Phys. 45, e53 (2018), for measurements; from memory",
+            "gamma_source": "AAPM TG-218, Med. Phys. 45, e53 (2018), for measurements; not verified",
         },
         "agrees": found.agrees and found.gamma_agrees,
     }

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,14 +22,13 @@ from planning.contour.prior import contours
 from planning.contour.targets import add_target
 from planning.density import relative_electron_density
 from planning.dose.forward import calculate
-from planning.goals import brain_goals
 from planning.machine import load_machine
 from planning.optimise.automatic import plan_automatically
 from planning.plan import Plan
 from planning.plan_file import read_plan, write_plan
 from synth.anatomy import anatomy
 
-from . import independent, robust
+from . import goal_sheet, independent, robust
 from .console import Progress
 from .request import Request
 from .steps import Walk
@@ -113,9 +113,10 @@ def plan_patient(
             "machine": request.machine,
             "dose_spacing": request.dose_spacing,
             **robust.asked(request),
+            **goal_sheet.asked(request),
         },
         lambda: optimised(ct, structures, request, walk.inside),
-        lambda result, here: write_plan(result, here / "plan.json"),
+        lambda result, here: keep_plan(result, request, here),
         lambda here: read_plan(here / "plan.json"),
         after=("contours",),
     )
@@ -236,7 +237,7 @@ def kept_structures(case: Case) -> StructureSet:
 
 
 def optimised(ct: Volume, structures: StructureSet, request: Request, progress: Progress) -> Plan:
-    """A plan that meets the goals for the brain as well as it can."""
+    """A plan that meets its goals as well as it can."""
     density = relative_electron_density(ct, structures.mask(BODY))
     return plan_automatically(
         density,
@@ -244,12 +245,18 @@ def optimised(ct: Volume, structures: StructureSet, request: Request, progress: 
         request.prescription,
         load_machine(request.machine),
         arrange(structures, request.n_beams),
-        brain_goals(),
+        goal_sheet.goals_of(request),
         dose_grid(ct.grid, structures.mask(BODY), request.dose_spacing),
         progress,
         robust.settings_of(request),
         robust.deviation_of(request, density),
     )[0]
+
+
+def keep_plan(plan: Plan, request: Request, here: Path) -> None:
+    """A plan, and the goals that it was made from where they are the planner's own."""
+    write_plan(plan, here / "plan.json")
+    goal_sheet.keep(request, here)
 
 
 def dose_on(plan: Plan, ct: Volume, body: Mask, grid: Grid) -> Volume:

@@ -9,6 +9,7 @@ from imaging.scan import read_scan
 from imaging.volume import Quantity
 
 from .console import Progress
+from .goal_sheet import goals_of
 from .patient import ct_grid, plan_patient
 from .publish import Summary, publish
 from .request import Request, Target
@@ -41,6 +42,7 @@ def walk_plan(
     ValueError
         If the scan, the target or the request cannot be planned, in one sentence.
     """
+    goals_of(request)  # a sheet that is not one is refused before anything is computed
     inputs = {"MRI": file_hash(mri), "target": target_key(target)}
     walk = Walk(out, progress)
     scan = walk.case(

@@ -13,10 +13,9 @@ from imaging.uids import fresh_uid
 from imaging.volume import Volume
 from planning.check.dvh import Dvh, curve, histograms, numbers
 from planning.check.judge import GoalResult, as_json, judge
-from planning.goals import brain_goals
 from planning.machine import load_machine
 
-from . import independent, robust
+from . import goal_sheet, independent, robust
 from .cautions import cut_off
 from .dicom_set import write_dicom
 from .patient import Planned
@@ -128,8 +127,8 @@ def publish(
         after=("dose",),
     )
     dvhs = histograms(planned.dose, planned.structures)
-    results = judge(brain_goals(), dvhs, request.prescription)
-    inputs = {**inputs, **robust.inputs(request)}
+    results = judge(goal_sheet.goals_of(request), dvhs, request.prescription)
+    inputs = {**inputs, **goal_sheet.inputs(request), **robust.inputs(request)}
     cautions = (
         *cautions,
         *cut_off(planned.scan.volumes["mr"].grid, planned.structures),
@@ -162,6 +161,7 @@ def _parameters(request: Request, planned: Planned) -> dict[str, str]:
         "dose grid": f"{request.dose_spacing:g} mm",
         "machine": planned.plan.machine,
         "calibration": load_machine(planned.plan.machine).calibration,
+        **goal_sheet.parameters(request),
         **robust.parameters(request),
     }
 
@@ -242,7 +242,7 @@ def _page(
 
 def _goal_row(result: GoalResult) -> GoalRow:
     reached = "" if result.value is None else f"{result.value:.2f} {result.unit}"
-    source = result.goal.source if result.goal.verified else f"{result.goal.source} (not verified)"
+    source = result.goal.source if result.goal.verified else f"{result.goal.source} (not verified)".strip()
     return GoalRow(result.goal.structure, result.goal.text, reached or result.reason, result.met, source)
 
 

@@ -56,6 +56,9 @@ class Request:
         NIfTI file of one standard deviation of the relative electron density, where there is one.
     expected_value
         Whether the plan is best on average over these errors; otherwise in the worst of them.
+    goal_sheet
+        TOML file of the goals, as :func:`planning.goals.read_sheet` reads it; the brain sheet where
+        there is none.
     """
 
     prescription: Prescription
@@ -68,6 +71,7 @@ class Request:
     setup_error: float = 0.0
     density_uncertainty: Path | None = None
     expected_value: bool = False
+    goal_sheet: Path | None = None
 
     def __post_init__(self) -> None:
         if not (0 <= self.ctv_margin <= 50 and 0 <= self.ptv_margin <= 50):
@@ -80,6 +84,8 @@ class Request:
             raise ValueError(
                 "expected a set-up error or an uncertain density to take the expected value over, got neither"
             )
+        if self.goal_sheet is not None and not self.goal_sheet.is_file():
+            raise ValueError("expected a TOML file of goals, got no file there")
         if not 1 <= self.dose_spacing <= 5:
             raise ValueError(
                 f"expected a dose grid of 1-5 mm, no coarser than the 5 mm bixels, got {self.dose_spacing:g}"

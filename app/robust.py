@@ -8,7 +8,6 @@ from imaging.nifti import read_nifti
 from imaging.structures import RoiType, StructureSet, named
 from imaging.volume import Quantity, Volume
 from planning.check.robust import as_json, robustness
-from planning.goals import brain_goals
 from planning.machine import load_machine
 from planning.optimise.automatic import Settings
 from planning.optimise.robust import Aggregate
@@ -16,6 +15,7 @@ from planning.plan import Plan
 from planning.scenarios import expect_deviation
 
 from .console import Progress
+from .goal_sheet import goals_of
 from .request import Request
 from .review.facts import CheckRow
 from .steps import file_hash
@@ -88,7 +88,7 @@ def check(
         settings_of(request).scenarios(deviation),
         density,
         structures,
-        brain_goals(),
+        goals_of(request),
         [name for kind in (RoiType.GTV, RoiType.CTV, RoiType.PTV) for name in named(structures, kind)],
         dose.grid,
         load_machine(plan.machine),

@@ -2,14 +2,32 @@
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
+from typing import Any
 
-_METRIC = re.compile(r"D(?P<share>[\d.]+)%|D(?P<cc>[\d.]+)cc|V(?P<level>[\d.]+)(?P<of>Gy|%)|Dmean|Dmax|Dmin")
-_GOAL = re.compile(r"(?P<metric>\S+)\s*(?P<comparison><=|>=)\s*(?P<limit>[\d.]+)\s*(?P<unit>Gy|%|cc)")
-_FIELDS = {"structures", "goal", "priority", "source", "verified", "alpha_beta"}
+_NUMBER = r"\d+(?:\.\d+)?"
+_METRIC = re.compile(
+    rf"D(?P<share>{_NUMBER})%|D(?P<cc>{_NUMBER})cc|V(?P<level>{_NUMBER})(?P<of>Gy|%)|Dmean|Dmax|Dmin",
+    re.ASCII,
+)
+_GOAL = re.compile(
+    rf"(?P<metric>\S+?)\s*(?P<comparison><=|>=)\s*(?P<limit>{_NUMBER})\s*(?P<unit>Gy|%|cc)", re.ASCII
+)
+# What each word of a sheet may hold, and how one says so.
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "structures": (
+        lambda v: isinstance(v, list) and bool(v) and all(isinstance(n, str) and _letters(n) for n in v),
+        'a list of names such as ["PTV"]',
+    ),
+    "goal": (lambda v: isinstance(v, str), "a text such as 'D95% >= 95%'"),
+    "priority": (lambda v: type(v) is int and 1 <= v <= 4, "a whole number from 1 (given up last) to 4"),
+    "source": (lambda v: isinstance(v, str), "a text"),
+    "verified": (lambda v: isinstance(v, bool), "true or false"),
+    "alpha_beta": (lambda v: type(v) in (int, float) and 0 < v <= 100, "a number above 0 and at most 100 Gy"),
+}
 
 
 class Comparison(StrEnum):
@@ -119,21 +137,40 @@ def read_sheet(text: str) -> tuple[Goal, ...]:
     Raises
     ------
     ValueError
-        If a table lacks structures or a goal, or holds a word that is not known.
+        If the text is not TOML, holds no goal or anything else, or a table lacks structures or a goal,
+        holds a word that is not known, or something that its word does not stand for.
     """
-    goals: list[Goal] = []
-    for entry in tomllib.loads(text).get("goal", []):
-        missing, unknown = {"structures", "goal"} - set(entry), set(entry) - _FIELDS
-        if missing or unknown:
-            raise ValueError(
-                f"expected goals with {', '.join(sorted(_FIELDS))}; missing: "
-                f"{', '.join(sorted(missing)) or 'none'}, unknown: {', '.join(sorted(unknown)) or 'none'}"
-            )
-        fields = {key: value for key, value in entry.items() if key not in {"structures", "goal"}}
-        if "alpha_beta" in fields:
-            fields["alpha_beta"] = float(fields["alpha_beta"])
-        goals += [parse_goal(name, entry["goal"], **fields) for name in entry["structures"]]
-    return tuple(goals)
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(
+            f"expected a sheet of goals in TOML, got something else ({error}); correct it"
+        ) from None
+    entries = tables.pop("goal", None)
+    if tables or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(
+            "expected a sheet of [[goal]] tables and nothing else, got "
+            f"{', '.join(sorted(tables)) or 'none'}; correct the sheet"
+        )
+    return tuple(goal for entry in entries for goal in _goals_of(entry))
+
+
+def _goals_of(entry: Mapping[str, Any]) -> list[Goal]:
+    """One table of a sheet: the same demand on each of its structures."""
+    missing, unknown = {"structures", "goal"} - set(entry), set(entry) - set(_FIELDS)
+    if missing or unknown:
+        raise ValueError(
+            f"expected goals with {', '.join(sorted(_FIELDS))}; missing: "
+            f"{', '.join(sorted(missing)) or 'none'}, unknown: {', '.join(sorted(unknown)) or 'none'}"
+        )
+    for word, value in entry.items():
+        fits, said = _FIELDS[word]
+        if not fits(value):
+            raise ValueError(f"expected the {word} of a goal as {said}, got {value!r}; correct the sheet")
+    fields = {key: value for key, value in entry.items() if key not in {"structures", "goal"}}
+    if "alpha_beta" in fields:
+        fields["alpha_beta"] = float(fields["alpha_beta"])
+    return [parse_goal(name, entry["goal"], **fields) for name in entry["structures"]]
 
 
 def brain_goals() -> tuple[Goal, ...]:

@@ -65,6 +65,44 @@ def test_bad_input_ends_with_status_2_and_one_sentence(empty_scan, tmp_path, wro
     assert str(tmp_path) not in said[0]
 
 
+GOAL = '[[goal]]\nstructures = ["PTV"]\ngoal = "{}"\n'
+
+
+@pytest.mark.parametrize(
+    ("sheet", "sentence"),
+    [
+        (b"D95% of the PTV", "a sheet of goals in TOML, got something else"),
+        (b"\xff\xfe\x00", "a file that is no UTF-8 text"),
+        (b"", "[[goal]] tables"),
+        (GOAL.format("D95% > 95%").encode(), "expected a goal such as 'D95% >= 95%'"),
+        (
+            (GOAL.format("Dmin >= 60 Gy") + GOAL.format("D2% <= 55 Gy")).encode(),
+            "goals that one dose can meet, got PTV Dmin >= 60 Gy and PTV D2% <= 55 Gy",
+        ),
+        (
+            # 95 % of 60 Gy.
+            (GOAL.format("D95% >= 95%") + GOAL.format("D50% <= 50 Gy")).encode(),
+            "goals that one dose can meet, got PTV D95% >= 95 % and PTV D50% <= 50 Gy",
+        ),
+        (None, "expected a TOML file of goals, got no file there"),
+    ],
+)
+def test_a_goal_sheet_that_cannot_be_met_is_refused_before_anything_is_computed(
+    empty_scan, tmp_path, sheet, sentence
+):
+    path = tmp_path / "goals.toml"
+    if sheet is not None:
+        path.write_bytes(sheet)
+    out = tmp_path / "out"
+    result = run("plan", str(empty_scan), "--target", "0,0,0,10", "--out", str(out), "--goals", str(path))
+    assert result.exit_code == 2
+    said = [line for line in result.stderr.splitlines() if line.startswith("spindose: ")]
+    assert len(said) == 1
+    assert sentence in said[0]
+    assert str(tmp_path) not in said[0]
+    assert not out.exists()
+
+
 def test_a_missing_scan_is_named(tmp_path):
     result = run("mr2ct", str(tmp_path / "none.nii.gz"), "--out", str(tmp_path / "ct.nii.gz"))
     assert result.exit_code == 2

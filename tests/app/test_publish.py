@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from app import independent
-from app.patient import Planned
+from app import goal_sheet, independent
+from app.patient import Planned, keep_plan
 from app.publish import publish
 from app.request import Request
 from app.robust import check
@@ -105,6 +105,30 @@ def test_a_robust_plan_is_told_on_its_page_and_in_its_facts(phantom, tmp_path):
     assert "CTV V95% in the worst of 9 scenarios" in page
     assert digest in page
     assert "--ptv-margin 0" in page
+
+
+def test_a_plan_is_held_against_the_planners_own_goals(phantom, tmp_path):
+    sheet = tmp_path / "own.toml"
+    sheet.write_text('[[goal]]\nstructures = ["CTV", "Lens"]\ngoal = "Dmean >= 30 Gy"\n')
+    request = Request(RX, seed=1, goal_sheet=sheet)
+    facts, page = published(phantom, request, tmp_path / "out")
+    assert [(g["structure"], g["goal"], g["status"]) for g in facts["goals"]] == [
+        ("CTV", "Dmean >= 30 Gy", "met"),
+        ("Lens", "Dmean >= 30 Gy", "not evaluated"),
+    ]
+    assert facts["inputs"]["goal sheet"] == hashlib.sha256(sheet.read_bytes()).hexdigest()
+    assert facts["parameters"]["goals"] == "a sheet of the planner's own"
+    assert "Dmean &gt;= 30 Gy" in page
+    assert "D95% &gt;= 95 %" not in page
+
+
+def test_a_plan_made_from_other_goals_is_another_plan_and_keeps_its_sheet(phantom, tmp_path):
+    sheet = tmp_path / "own.toml"
+    sheet.write_text('[[goal]]\nstructures = ["CTV"]\ngoal = "Dmean >= 30 Gy"\n')
+    assert goal_sheet.asked(Request(RX)) == {}
+    assert set(goal_sheet.asked(Request(RX, goal_sheet=sheet))) == {"goals"}
+    keep_plan(phantom.plan, Request(RX, goal_sheet=sheet), tmp_path)
+    assert (tmp_path / "goals.toml").read_bytes() == sheet.read_bytes()
 
 
 def checked(planned: Planned, scale: float) -> dict[str, object]:

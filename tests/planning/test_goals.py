@@ -147,6 +147,44 @@ def test_a_sheet_with_an_unknown_word_is_refused():
         read_sheet('[[goal]]\ngoal = "D95% >= 95%"\n')
 
 
+PTV = '[[goal]]\nstructures = ["PTV"]\ngoal = "D95% >= 95%"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "a sheet of \\[\\[goal\\]\\] tables and nothing else, got none"),
+        (PTV.replace("[[goal]]", "[[goals]]"), "nothing else, got goals"),
+        (PTV.replace("[[goal]]", "[goal]"), "a sheet of"),
+        ("goal = 3", "a sheet of"),
+        ("D95% of the PTV", "sheet of goals in TOML, got something else .* line 1"),
+        (PTV.replace('["PTV"]', '"PTV"'), "structures of a goal as a list of names"),
+        (PTV.replace('["PTV"]', "[]"), "structures of a goal as a list of names"),
+        (PTV.replace('["PTV"]', '["--"]'), "structures of a goal as a list of names"),
+        (PTV.replace('"D95% >= 95%"', "95"), "the goal of a goal as a text"),
+        (PTV.replace('95%"', '9.5.1%"'), "expected a goal such as"),
+        (PTV.replace("D95%", "D9.5.1%"), "expected a metric such as"),
+        (PTV + "priority = 0", "priority of a goal as a whole number from 1"),
+        (PTV + "priority = true", "priority of a goal as a whole number from 1"),
+        (PTV + 'verified = "yes"', "verified of a goal as true or false"),
+        (PTV + "source = 1", "source of a goal as a text"),
+        (PTV + "alpha_beta = 0", "alpha_beta of a goal as a number above 0"),
+        (PTV + "alpha_beta = nan", "alpha_beta of a goal as a number above 0"),
+    ],
+)
+def test_a_sheet_that_is_not_one_is_refused_in_one_sentence(text, sentence):
+    with pytest.raises(ValueError, match=sentence) as told:
+        read_sheet(text)
+    assert "\n" not in str(told.value)
+
+
+def test_a_goal_of_a_sheet_is_asked_of_each_of_its_structures():
+    goals = read_sheet('[[goal]]\nstructures = ["Eye_L", "Eye_R"]\ngoal = "D0.03cc<=45Gy"\nalpha_beta = 3')
+    assert [(g.structure, g.text, g.alpha_beta, g.priority) for g in goals] == [
+        (name, "D0.03cc <= 45 Gy", 3.0, 1) for name in ("Eye_L", "Eye_R")
+    ]
+
+
 def test_results_are_ready_for_json():
     results = judge(brain_goals(), {"PTV": ramp(58, 61)}, RX)
     rows = json.loads(json.dumps(as_json(results)))
