@@ -1,5 +1,7 @@
 """Dose of what the linac delivers: from leaf positions and monitor units, not from a fluence."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -9,7 +11,7 @@ from imaging.grid import Grid, positions
 from imaging.resample import resample
 from imaging.volume import Quantity, Volume, expect_finite
 from planning.density import covering
-from planning.machine import Machine
+from planning.machine import Machine, expect_in_range
 from planning.plan import Plan
 
 from .aperture import Lattice, delivered
@@ -46,11 +48,10 @@ def calculate(
     Raises
     ------
     ValueError
-        If the plan is for another machine, a beam has no or contradictory control points, the grid is
-        too coarse, or for what :func:`planning.dose.entry.expect_geometry` refuses.
+        If a beam has no or contradictory control points, the grid is too coarse, or for what
+        :func:`expect_turns` and :func:`planning.dose.entry.expect_geometry` refuse.
     """
-    if plan.machine != machine.name:
-        raise ValueError(f"expected the machine {plan.machine} of the plan, got {machine.name}")
+    expect_turns(plan, machine)
     if max(grid.spacing) > _COARSEST + 1e-6:
         raise ValueError(
             f"expected a dose grid of at most {_COARSEST:g} mm, got voxels of {max(grid.spacing):g} mm; "
@@ -76,3 +77,21 @@ def calculate(
     data = torch.zeros(grid.shape, device=device)
     data[tissue] = total * plan.prescription.n_fractions
     return Volume(data[None], grid, Quantity.DOSE, density.frame)
+
+
+def expect_turns(plan: Plan, machine: Machine) -> None:
+    """Nothing, if the machine is the plan's and can turn to every angle, of control points too.
+
+    Between control points the gantry is counted round and round: an angle that is none would pass there.
+
+    Raises
+    ------
+    ValueError
+        If the plan is for another machine, or for what :func:`planning.machine.expect_in_range` refuses.
+    """
+    if plan.machine != machine.name:
+        raise ValueError(f"expected the machine {plan.machine} of the plan, got {machine.name}")
+    for beam in plan.beams:
+        expect_in_range(beam, machine)
+        for point in beam.control_points:
+            expect_in_range(replace(beam, gantry=point.gantry), machine)

@@ -28,6 +28,7 @@ from .aperture import FluenceMap, delivered
 from .bixel_dose import Progress, each_beam
 from .cones import in_grid, spread
 from .entry import expect_geometry
+from .forward import expect_turns
 from .memory import expect_room
 from .quality import Quality, quality
 from .terma import released
@@ -68,13 +69,13 @@ def superpose(
     Raises
     ------
     ValueError
-        If the plan is for another machine, a beam has no or contradictory control points or meets no
-        tissue, the grid is too coarse, or for what :func:`planning.dose.entry.expect_geometry` refuses.
+        If a beam has no or contradictory control points or meets no tissue, the grid is too coarse, or for
+        what :func:`planning.dose.forward.expect_turns` and
+        :func:`planning.dose.entry.expect_geometry` refuse.
     MemoryError
         If the patient has more voxels than there is memory for.
     """
-    if plan.machine != machine.name:
-        raise ValueError(f"expected the machine {plan.machine} of the plan, got {machine.name}")
+    expect_turns(plan, machine)
     if max(grid.spacing) > _COARSEST + 1e-6:
         raise ValueError(
             f"expected a dose grid of at most {_COARSEST:g} mm, got voxels of {max(grid.spacing):g} mm; "

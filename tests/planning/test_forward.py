@@ -164,6 +164,12 @@ def _with(**changes):
         (_with(leaves=np.zeros((2, 60))), "expected 80 leaf pairs"),
         (_with(leaves=_leaves(50.0, 10.0, -10.0)), "leaves that overlap"),
         (_with(jaws_x=(-300.0, 300.0)), "jaws that open within 200 mm"),
+        (_with(gantry=400.0), "gantry angle of 0-360 degrees .* got 400"),
+        (_with(gantry=float("nan")), "gantry angle of 0-360 degrees .* got nan"),
+        (_plan(replace(_open(), gantry=400.0)), "gantry angle of 0-360 degrees .* got 400"),
+        (_plan(replace(_open(), collimator=-90.0)), "collimator angle of 0-360 degrees .* got -90"),
+        (_plan(replace(_open(), couch=180.0)), "couch angle from 265 to 95 degrees .* got 180"),
+        (_plan(replace(_open(), isocenter=np.array([0.0, np.nan, 0.0]))), "a finite isocentre in LPS mm"),
     ],
 )
 def test_a_plan_that_contradicts_itself_is_refused(plan, says):

@@ -188,6 +188,8 @@ def test_progress_is_told_beam_by_beam():
         (replace(_plan(_open()), machine="another"), "expected the machine another"),
         (_plan(replace(_open(), control_points=())), "meterset rises from 0 to 1"),
         (_plan(replace(_open(), isocenter=np.array([0.0, 500.0, 0.0]))), "isocentre inside the scan"),
+        (_plan(replace(_open(), isocenter=np.full(3, np.nan))), "a finite isocentre in LPS mm"),
+        (_plan(_open(gantry=400.0)), "gantry angle of 0-360 degrees .* got 400"),
     ],
 )
 def test_a_plan_that_contradicts_itself_is_refused(plan, says):
