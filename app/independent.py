@@ -74,7 +74,7 @@ def cautions(found: Mapping[str, object]) -> tuple[str, ...]:
     if not found or found["agrees"]:
         return ()
     disagrees = (
-        f"the second dose engine disagrees with the plan's dose ({_words(found)}); find out why before "
+        f"The second dose engine disagrees with the plan's dose ({_words(found)}); find out why before "
         "the plan is used for anything."
     )
     return (disagrees,)

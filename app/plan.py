@@ -13,6 +13,7 @@ from .goal_sheet import goals_of
 from .patient import ct_grid, plan_patient
 from .publish import Summary, publish
 from .request import Request, Target
+from .robust import expect_uncertainty
 from .steps import Walk, file_hash
 from .targets import expect_seen, gtv_of, target_key
 
@@ -42,7 +43,9 @@ def walk_plan(
     ValueError
         If the scan, the target or the request cannot be planned, in one sentence.
     """
-    goals_of(request)  # a sheet that is not one is refused before anything is computed
+    # What cannot be is refused before anybody waits for a synthetic CT.
+    goals_of(request)
+    expect_uncertainty(request)
     inputs = {"MRI": file_hash(mri), "target": target_key(target)}
     walk = Walk(out, progress)
     scan = walk.case(

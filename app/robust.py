@@ -67,12 +67,24 @@ def deviation_of(request: Request, density: Volume) -> Volume | None:
     return expect_deviation(read_nifti(request.density_uncertainty, Quantity.DENSITY), density)
 
 
+def expect_uncertainty(request: Request) -> None:
+    """Nothing, unless the file of deviations cannot be one, whatever the patient.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or for what :func:`planning.scenarios.expect_deviation` refuses.
+    """
+    if request.density_uncertainty is not None:
+        expect_deviation(read_nifti(request.density_uncertainty, Quantity.DENSITY))
+
+
 def cautions(request: Request) -> tuple[str, ...]:
     """What the reader of a robust plan must know, one sentence each."""
     if not (request.setup_error and request.ptv_margin):
         return ()
     twice = (
-        f"the PTV holds a margin of {request.ptv_margin:g} mm and the plan is robust against "
+        f"The PTV holds a margin of {request.ptv_margin:g} mm and the plan is robust against "
         f"{request.setup_error:g} mm as well; take --ptv-margin 0 if both stand for the same errors."
     )
     return (twice,)

@@ -13,6 +13,8 @@ from .beams import Beam
 
 # Share of the body that may lie beyond the given uncertainty: a scan's outermost slice, no more.
 _BEYOND_AT_MOST = 0.05
+# Nobody is so unsure of a density that water could be air or bone: what is more is in other units.
+_MOST_UNSURE = 1.0
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,7 @@ def perturbed(density: Volume, scenario: Scenario, deviation: Volume | None = No
     Raises
     ------
     ValueError
-        If the deviation is needed and missing, not a finite density of at least 0, in another frame of
-        reference, or leaves out part of the body.
+        If the deviation is needed and missing, or for what :func:`expect_deviation` refuses.
     """
     if scenario.density_sigmas == 0:
         return density
@@ -147,17 +148,30 @@ def perturbed(density: Volume, scenario: Scenario, deviation: Volume | None = No
     return Volume(moved, density.grid, Quantity.DENSITY, density.frame)
 
 
-def expect_deviation(deviation: Volume, density: Volume) -> Volume:
-    """This standard deviation, if it can be one of that density.
+def expect_deviation(deviation: Volume, density: Volume | None = None) -> Volume:
+    """This standard deviation, if it can be one of that density; of any, where none is known yet.
 
     Raises
     ------
     ValueError
-        As :func:`perturbed` says.
+        If it is not a finite relative electron density from 0 to 1, lies in another frame of reference, or
+        leaves out part of the body.
     """
     expect_finite(deviation.expect(Quantity.DENSITY))
     if bool((deviation.data < 0).any()):
         raise ValueError("expected standard deviations of at least 0, got a negative one; give sigma, not HU")
+    if float(deviation.data.max()) > _MOST_UNSURE:
+        raise ValueError(
+            f"expected a standard deviation of at most {_MOST_UNSURE:g} of the density relative to water, "
+            f"got {float(deviation.data.max()):g}; divide by that of water, or convert it from HU"
+        )
+    if density is not None:
+        _expect_over(deviation, density)
+    return deviation
+
+
+def _expect_over(deviation: Volume, density: Volume) -> None:
+    """Nothing, if a deviation is told where the body is."""
     if deviation.frame and density.frame and deviation.frame != density.frame:
         raise ValueError(
             "expected the density and its standard deviation in one frame of reference, got two; "
@@ -171,4 +185,3 @@ def expect_deviation(deviation: Volume, density: Volume) -> Volume:
             f"expected a standard deviation for the whole body, got none for {100 * beyond:.0f} % of it; "
             "give it on the grid of the scan"
         )
-    return deviation

@@ -16,13 +16,11 @@ from planning.dose.influence import Influence, adjoint, apply, influence
 from planning.dose.layout import lay_out
 from planning.dose.memory import expect_room
 from planning.machine import Machine
-from planning.scenarios import Scenario, expect_scenarios, perturbed, shifted
+from planning.scenarios import Scenario, expect_deviation, expect_scenarios, perturbed, shifted
 
 Progress = Callable[[str, float], None]
 Regions = Mapping[str, Integer[Tensor, " _"]]
 _BYTES = 4  # of an entry
-# Nobody is so unsure of a density that water could be air or bone: what is more is in other units.
-_MOST_UNSURE = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,18 +94,14 @@ def influences(
     Raises
     ------
     ValueError
-        If the plan as it is does not come first, a robust structure has no point, a deviation is more than
-        any density relative to water can have, or for what ``influence`` or
-        :func:`planning.scenarios.perturbed` refuses.
+        If the plan as it is does not come first, a robust structure has no point, or for what ``influence``
+        or :func:`planning.scenarios.perturbed` refuses.
     MemoryError
         If the matrices of all scenarios together would not fit, before any of them is computed.
     """
     told = expect_scenarios(scenarios)
-    if deviation is not None and float(deviation.data.max()) > _MOST_UNSURE:
-        raise ValueError(
-            f"expected a standard deviation of at most {_MOST_UNSURE:g} of the density relative to water, "
-            f"got {float(deviation.data.max()):g}; divide by that of water, or convert it from HU"
-        )
+    if deviation is not None:
+        expect_deviation(deviation, density)
     missing = sorted(name for name in robust if name not in regions)
     if missing or not robust:
         raise ValueError(

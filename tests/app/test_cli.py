@@ -103,6 +103,25 @@ def test_a_goal_sheet_that_cannot_be_met_is_refused_before_anything_is_computed(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("sigma", "sentence"),
+    [(30.0, "convert it from HU"), (-0.1, "got a negative one"), (float("nan"), "NaN or infinite voxels")],
+)
+def test_an_uncertainty_that_cannot_be_is_refused_before_anything_is_computed(
+    empty_scan, tmp_path, sigma, sentence
+):
+    path, out = tmp_path / "sigma.nii.gz", tmp_path / "out"
+    grid = Grid((20, 20, 20), np.diag([5.0, 5.0, 5.0, 1.0]))
+    write_nifti(Volume(torch.full((1, 20, 20, 20), sigma), grid, Quantity.DENSITY), path)
+    arguments = ["--target", "0,0,0,10", "--out", str(out), "--density-uncertainty", str(path)]
+    result = run("plan", str(empty_scan), *arguments)
+    assert result.exit_code == 2
+    said = [line for line in result.stderr.splitlines() if line.startswith("spindose: ")]
+    assert len(said) == 1
+    assert sentence in said[0]
+    assert not out.exists()
+
+
 def test_a_missing_scan_is_named(tmp_path):
     result = run("mr2ct", str(tmp_path / "none.nii.gz"), "--out", str(tmp_path / "ct.nii.gz"))
     assert result.exit_code == 2

@@ -158,7 +158,7 @@ def test_a_plan_that_the_second_engine_contradicts_is_cautioned_against(phantom,
     missed = [row for row in independent.rows(found) if row.met is False]
     assert {"CTV" in row.what or "PTV" in row.what or "Gamma" in row.what for row in missed} == {True}
     facts, page = published(replace(phantom, independent=found), Request(RX, seed=1), tmp_path / "out")
-    told = [caution for caution in facts["cautions"] if "second dose engine disagrees" in caution]
+    told = [caution for caution in facts["cautions"] if "The second dose engine disagrees" in caution]
     assert len(told) == 1
     assert "find out why" in page
 

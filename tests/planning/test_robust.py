@@ -21,7 +21,15 @@ from planning.optimise.robust import (
     scenario_values,
 )
 from planning.optimise.uncertain import adjoint_all, apply_all, influences, only_as_planned
-from planning.scenarios import NOMINAL, Scenario, combined, density_scenarios, perturbed, setup_scenarios
+from planning.scenarios import (
+    NOMINAL,
+    Scenario,
+    combined,
+    density_scenarios,
+    expect_deviation,
+    perturbed,
+    setup_scenarios,
+)
 
 MACHINE = load_machine("generic-6mv")
 EDGE = np.array([60.0, 60.0, 50.0])
@@ -248,6 +256,9 @@ def test_shifts_are_as_far_one_way_as_the_other_and_cancel():
         (partial(made, setup_scenarios(3.0), ("lens",)), "robust structure"),
         (partial(made, density_scenarios()), "standard deviation of the density"),
         (partial(perturbed, WATER, Scenario("d", density_sigmas=1.0), replaced(SIGMA, -1.0)), "at least 0"),
+        (partial(perturbed, WATER, Scenario("d", density_sigmas=1.0), replaced(SIGMA, 30.0)), "from HU"),
+        (partial(expect_deviation, replaced(SIGMA, 30.0)), "convert it from HU"),
+        (partial(expect_deviation, replaced(SIGMA, np.nan)), "NaN or infinite"),
         (partial(made, (NOMINAL, Scenario("twice"))), "sum to 1"),
         (partial(made, density_scenarios(), deviation=replaced(SIGMA, 30.0)), "convert it from HU"),
     ],
