@@ -35,7 +35,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         If ``folder`` already holds something: it could be somebody's scan.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError("expected a new or empty folder to write a series to, got one that holds files")
+        raise ValueError("expected a new or empty folder to write to, got one that holds files")
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.parent / f".{os.getpid()}.part.{folder.name}"
     part.mkdir()

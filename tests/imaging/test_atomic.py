@@ -57,6 +57,9 @@ def test_a_folder_or_file_of_somebody_is_left_alone(tmp_path):
     (tmp_path / "scan" / "slice").write_text("somebody's")
     (tmp_path / "file").write_text("somebody's")
     for name in ("scan", "file"):
-        with pytest.raises(ValueError, match="new or empty folder"), new_folder(tmp_path / name):
+        with (
+            pytest.raises(ValueError, match="new or empty folder to write to"),
+            new_folder(tmp_path / name),
+        ):
             pass
     assert (tmp_path / "scan" / "slice").read_text() == "somebody's"
