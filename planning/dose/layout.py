@@ -16,6 +16,8 @@ from .bixels import Bixels
 # nodes hold the lateral part, within limits beyond which blocks grow too many or too empty.
 _CELL_PER_FWHM = 2.0
 _CELLS = (4.0, 10.0)
+# Few points are better in larger cells: each block costs some time, however small it is.
+_POINTS_A_CELL, _LARGEST = 48, 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ def lay_out(beam: Beam, bixels: Bixels, points: Points, machine: Machine, cutoff
     reach = _plane_reach(bixels, machine.sad, cutoff)
     low, high = bixels.positions.min(axis=0) - reach, bixels.positions.max(axis=0) + reach
     inside = np.nonzero(((plane >= low) & (plane <= high)).all(axis=1))[0]
-    size = float(np.clip(_CELL_PER_FWHM * machine.beam.penumbra_fwhm.min(), *_CELLS))
+    size = _cell_size(plane[inside], machine)
     cell = np.floor((plane[inside] - low) / size).astype(np.int64)
     n_y = int(cell[:, 1].max(initial=0)) + 1
     key = cell[:, 0] * n_y + cell[:, 1]
@@ -97,6 +99,14 @@ def lay_out(beam: Beam, bixels: Bixels, points: Points, machine: Machine, cutoff
             n_kept += int(b - a)
     voxels = inside[np.concatenate(kept)]
     return Layout(voxels, slope[voxels], along[voxels], tuple(cells), size)
+
+
+def _cell_size(plane: Float64[np.ndarray, "n 2"], machine: Machine) -> float:
+    size = float(np.clip(_CELL_PER_FWHM * machine.beam.penumbra_fwhm.min(), *_CELLS))
+    if len(plane) == 0:
+        return size
+    sparse = math.sqrt(_POINTS_A_CELL * float(np.ptp(plane, axis=0).prod()) / len(plane))
+    return max(size, min(sparse, _LARGEST))
 
 
 def _plane_reach(bixels: Bixels, sad: float, cutoff: float) -> float:
