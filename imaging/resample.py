@@ -29,26 +29,26 @@ def resample(volume: Volume, grid: Grid) -> Volume:
     Parameters
     ----------
     volume
-        Values to read, shape ``(c, i, j, k)``.
+        Values to read, shape ``(c, i, j, k)``; the computation runs where they lie.
     grid
         Where to read them.
     """
     if volume.grid == grid:
         return volume
+    device = volume.data.device
     nearest = volume.quantity is Quantity.LABEL
     data = volume.data if nearest else volume.data.float()
     read = _nearest if nearest else _trilinear
-    outside = torch.tensor(_OUTSIDE.get(volume.quantity, 0.0), dtype=data.dtype)
-    n = torch.tensor(volume.grid.shape, dtype=torch.float64)
+    outside = torch.tensor(_OUTSIDE.get(volume.quantity, 0.0), dtype=data.dtype, device=device)
+    n = torch.tensor(volume.grid.shape, dtype=torch.float64, device=device)
     # Index in the volume of each index in the grid, as one affine map.
-    to_volume = torch.from_numpy(np.linalg.inv(volume.grid.affine) @ grid.affine)
-    jk = torch.cartesian_prod(
-        torch.arange(grid.shape[1], dtype=torch.float64), torch.arange(grid.shape[2], dtype=torch.float64)
-    )
-    out = torch.empty((data.shape[0], *grid.shape), dtype=data.dtype)
+    to_volume = torch.from_numpy(np.linalg.inv(volume.grid.affine) @ grid.affine).to(device)
+    axes = [torch.arange(size, dtype=torch.float64, device=device) for size in grid.shape]
+    jk = torch.cartesian_prod(*axes[1:])
+    out = torch.empty((data.shape[0], *grid.shape), dtype=data.dtype, device=device)
     n_planes = max(1, _VOXELS_AT_ONCE // jk.shape[0])
     for first in range(0, grid.shape[0], n_planes):
-        i = torch.arange(first, min(first + n_planes, grid.shape[0]), dtype=torch.float64)
+        i = axes[0][first : first + n_planes]
         index = i[:, None, None] * to_volume[:3, 0] + (jk @ to_volume[:3, 1:3].T)[None] + to_volume[:3, 3]
         inside = ((index > -0.5 - 1e-6) & (index < n - 0.5 + 1e-6)).all(dim=-1)
         values = torch.where(inside, read(data, index), outside)
@@ -57,7 +57,7 @@ def resample(volume: Volume, grid: Grid) -> Volume:
 
 
 def _trilinear(data: Floats, index: Indices) -> Read:
-    n = torch.tensor(data.shape[1:], dtype=torch.float64)
+    n = torch.tensor(data.shape[1:], dtype=torch.float64, device=data.device)
     # Border padding makes the outer half voxel constant, so an empty axis still has a value.
     unit = (2 * index / (n - 1).clamp(min=1) - 1).float()
     values = grid_sample(
@@ -72,8 +72,8 @@ def _trilinear(data: Floats, index: Indices) -> Read:
 
 def _nearest(data: Voxels, index: Indices) -> Read:
     # Looked up whole: passing through float32 would change labels above 2**24.
-    last = torch.tensor(data.shape[1:]) - 1
-    i, j, k = (index + 0.5).floor().long().clamp(min=torch.tensor(0), max=last).unbind(-1)
+    last = torch.tensor(data.shape[1:], device=data.device) - 1
+    i, j, k = (index + 0.5).floor().long().clamp(min=torch.zeros_like(last), max=last).unbind(-1)
     return data[:, i, j, k]
 
 

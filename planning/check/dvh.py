@@ -73,7 +73,7 @@ def histogram(dose: Volume, mask: Mask, grid: Grid) -> Dvh:
     dose.expect(Quantity.DOSE)
     if tuple(mask.shape) != grid.shape:
         raise ValueError(f"expected a mask on the grid {grid.shape}, got {tuple(mask.shape)}")
-    voxels = torch.nonzero(mask).numpy().astype(np.float64)
+    voxels = torch.nonzero(mask).cpu().numpy().astype(np.float64)
     if len(voxels) == 0:
         raise ValueError("expected a structure with at least one voxel, got an empty one; contour it again")
     volume_cc = len(voxels) * grid.voxel_volume / 1000
@@ -160,7 +160,8 @@ def _quantile(dvh: Dvh, share_above: float) -> float:
 
 def _read(dose: Volume, index: Float32[Tensor, "n 3"]) -> tuple[Float32[np.ndarray, " n"], int]:
     """Dose at fractional voxel indices, 0 outside the dose grid, and how many are inside."""
-    n = torch.tensor(dose.grid.shape, dtype=torch.float32)
+    index = index.to(dose.data.device)
+    n = torch.tensor(dose.grid.shape, dtype=torch.float32, device=index.device)
     inside = ((index >= -0.5 - 1e-4) & (index <= n - 0.5 + 1e-4)).all(dim=1)
     unit = 2 * index / (n - 1).clamp(min=1) - 1
     values = grid_sample(
@@ -169,4 +170,4 @@ def _read(dose: Volume, index: Float32[Tensor, "n 3"]) -> tuple[Float32[np.ndarr
         padding_mode="border",
         align_corners=True,
     )[0, 0, 0, 0]
-    return (values * inside).numpy(), int(inside.sum())
+    return (values * inside).cpu().numpy(), int(inside.sum())

@@ -257,7 +257,7 @@ def _segments(
 ) -> tuple[tuple[Field, ...], float]:
     """Segments of all beams with their best weights, and the objective of their dose."""
     starts = uncertain.matrices[0].beam_starts
-    parts = np.split(weights.numpy().astype(np.float64), starts[1:-1])
+    parts = np.split(weights.cpu().numpy().astype(np.float64), starts[1:-1])
     fields: tuple[Field, ...] = tuple(
         Field(own, tuple(sequence(part, own, machine.mlc, settings.n_levels, settings.min_area)))
         for part, own in zip(parts, bixels, strict=True)
@@ -285,7 +285,8 @@ def _doses(uncertain: Uncertain, fields: Sequence[Field], machine: Machine) -> T
 def _dose_of(uncertain: Uncertain, fields: Sequence[Field], machine: Machine) -> Tensor:
     """Dose of the weighted segments in all scenarios at the optimiser's points (Gy in one fraction)."""
     weights = [segment.weight for field in fields for segment in field.segments]
-    return _doses(uncertain, fields, machine) @ torch.tensor(weights, dtype=torch.float32)
+    found = _doses(uncertain, fields, machine)
+    return found @ torch.tensor(weights).to(found)
 
 
 def _delivered(beams: Sequence[Beam], fields: Sequence[Field], machine: Machine) -> tuple[Beam, ...]:

@@ -44,10 +44,11 @@ def openness(
 
 def doses(matrix: Influence, fields: Sequence[Field], machine: Machine) -> Float32[Tensor, "points segments"]:
     """Dose of every segment of every field, held for a weight of 1, at the influence's points (Gy)."""
-    parts = [torch.empty((matrix.n_voxels, 0))]
+    device = matrix.values.device
+    parts = [torch.empty((matrix.n_voxels, 0), device=device)]
     for n, field in enumerate(fields):
         if field.segments:
-            shares = torch.from_numpy(openness(field.segments, field.bixels, machine))
+            shares = torch.from_numpy(openness(field.segments, field.bixels, machine)).to(device)
             parts.append(apply(of_beam(matrix, n), shares))
     return torch.cat(parts, dim=1)
 
@@ -75,7 +76,7 @@ def reweight(
     progress
         Told the share of the iterations done.
     """
-    start = torch.tensor([s.weight for field in fields for s in field.segments], dtype=torch.float32)
+    start = torch.tensor([s.weight for field in fields for s in field.segments]).to(dose)
     result = minimise(
         lambda w: dose @ w,
         lambda g: dose.T @ g,

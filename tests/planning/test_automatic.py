@@ -236,3 +236,17 @@ def test_a_body_is_needed():
     headless = StructureSet(FINE, {"PTV": DRAWN.structures["PTV"]})
     with pytest.raises(ValueError, match="one body contour"):
         sample(headless, COARSE, [])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_density_on_a_cuda_device_gives_a_plan_of_the_same_quality():
+    there = replace(WATER, data=WATER.data.cuda())
+    machine, quick = load_machine("generic-6mv"), Settings(n_rounds=0, max_iterations=20)
+    _, here = plan_automatically(
+        WATER, DRAWN, RX, machine, arrange(DRAWN, 3), brain_goals(), COARSE, settings=quick
+    )
+    _, away = plan_automatically(
+        there, DRAWN, RX, machine, arrange(DRAWN, 3), brain_goals(), COARSE, settings=quick
+    )
+    assert away.segment_objective == pytest.approx(here.segment_objective, rel=0.05)
