@@ -90,7 +90,7 @@ def histogram(dose: Volume, mask: Mask, grid: Grid) -> Dvh:
         shifted = voxels[part] + shift[part]
         for row, offset in enumerate(np.array(np.meshgrid(steps, steps, steps)).reshape(3, -1).T):
             index = (shifted + offset) @ to_dose[:3, :3].T + to_dose[:3, 3]
-            doses[row, part], inside = _read(dose, torch.from_numpy(index).float())
+            doses[row, part], inside = read_dose(dose, torch.from_numpy(index).float())
             n_inside += inside
     return Dvh(np.sort(doses, axis=None), volume_cc, n_inside / doses.size)
 
@@ -158,7 +158,7 @@ def _quantile(dvh: Dvh, share_above: float) -> float:
     return float(np.quantile(dvh.doses, np.clip(1 - share_above, 0, 1), method="hazen"))
 
 
-def _read(dose: Volume, index: Float32[Tensor, "n 3"]) -> tuple[Float32[np.ndarray, " n"], int]:
+def read_dose(dose: Volume, index: Float32[Tensor, "n 3"]) -> tuple[Float32[np.ndarray, " n"], int]:
     """Dose at fractional voxel indices, 0 outside the dose grid, and how many are inside."""
     index = index.to(dose.data.device)
     n = torch.tensor(dose.grid.shape, dtype=torch.float32, device=index.device)

@@ -1,0 +1,144 @@
+"""What contours on planes enclose: the area of cross-sections and the thin layers in and between planes.
+
+Polygons come in indices (i, j) of a grid by the index k of their plane, as :mod:`imaging.contours` has them,
+and are looked at in mm along i, j and k. Nothing is rounded to a voxel.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.interpolate import CubicHermiteSpline
+
+from imaging.contours import Polygon
+from imaging.grid import Grid
+
+# Layers between two planes: at least so many (even), for the interpolated area is summed at their middles;
+# more where a slice is thick for the structure, up to cubes of so small a share of the volume.
+_LAYERS_AT_LEAST = 2
+_CUBES = 250_000
+# A gap this much wider than the narrowest was left on purpose; the structure ends on both sides of it.
+_GAP = 1.5
+
+Planes = Mapping[float, Sequence[Polygon]]
+# Planes in ascending order with their place along k, all in mm.
+Drawn = Sequence[tuple[float, Sequence[Polygon]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A thin layer: its middle and thickness (mm along k), its area (mm²), the planes it lies between."""
+
+    middle: float
+    thickness: float
+    area: float
+    below: int
+    above: int
+
+
+def contoured_volume_cc(planes: Planes, grid: Grid, *, thickness: float = 1.0) -> float:
+    """Volume (cm³) of a structure drawn as contours, by the same convention."""
+    layers = layers_of(in_mm(planes, grid), thickness * float(grid.spacing[2]))
+    return sum(layer.area * layer.thickness for layer in layers) / 1000
+
+
+def layers_of(drawn: Drawn, thickness: float) -> Iterator[Layer]:
+    """Thin layers of the whole structure, from its lowest to its highest."""
+    if not drawn:
+        return
+    z = np.array([depth for depth, _ in drawn])
+    areas = np.array([even_odd_area(polygons) for _, polygons in drawn])
+    step = float(np.diff(z).min()) if len(z) > 1 else thickness
+    breaks = np.flatnonzero(np.diff(z) > _GAP * step) + 1
+    for run in np.split(np.arange(len(z)), breaks):
+        yield from _run(z[run], areas[run], int(run[0]), step)
+
+
+def _run(
+    z: Float64[np.ndarray, " n"], areas: Float64[np.ndarray, " n"], first: int, step: float
+) -> Iterator[Layer]:
+    """Layers of planes that follow one another; ``first`` is the number of the lowest."""
+    n_layers = max(_LAYERS_AT_LEAST, int(np.ceil(step / _finest(float(areas.sum()) * step))))
+    dz = step / n_layers
+    last = first + len(z) - 1
+    ends = (np.arange(n_layers // 2) + 0.5) * (step / 2) / (n_layers // 2)
+    below = _beyond(z[::-1], areas[::-1], ends)
+    for d, area in zip(ends[::-1], below[::-1], strict=True):
+        yield Layer(float(z[0] - d), step / 2 / len(ends), float(area), first, first)
+    if len(z) > 1:
+        curve = CubicHermiteSpline(z, areas, _slopes(z, areas))
+        for n in range(len(z) - 1):
+            count = max(1, round((z[n + 1] - z[n]) / dz))
+            thin = (z[n + 1] - z[n]) / count
+            for middle in z[n] + (np.arange(count) + 0.5) * thin:
+                yield Layer(
+                    float(middle), float(thin), max(float(curve(middle)), 0.0), first + n, first + n + 1
+                )
+    for d, area in zip(ends, _beyond(z, areas, ends), strict=True):
+        yield Layer(float(z[-1] + d), step / 2 / len(ends), float(area), last, last)
+
+
+def _finest(volume: float) -> float:
+    """Edge (mm) of the cube that is a small share of a volume (mm³)."""
+    return float((max(volume, 1e-3) / _CUBES) ** (1 / 3))
+
+
+def _slopes(z: Float64[np.ndarray, " n"], areas: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Slopes of the area at the planes: those of parabolas, at most 3 times either neighbouring secant."""
+    slopes = np.gradient(areas, z, edge_order=2 if len(z) > 2 else 1)
+    secants = np.diff(areas) / np.diff(z)
+    before, after = np.r_[secants[0], secants], np.r_[secants, secants[-1]]
+    limit = 3 * np.minimum(np.abs(before), np.abs(after))
+    return np.clip(slopes, -limit, limit)
+
+
+def _beyond(
+    z: Float64[np.ndarray, " n"], areas: Float64[np.ndarray, " n"], distances: Float64[np.ndarray, " m"]
+) -> Float64[np.ndarray, " m"]:
+    """Areas beyond the last plane, at rising distances from it: the last parabola, falling to 0 at most."""
+    n = min(3, len(z))
+    # From the last plane inwards; its own distance is 0 and those of the inner planes are below 0.
+    x, a = np.abs(z[-n:] - z[-1])[::-1], areas[-n:][::-1]
+    polynomial = np.polynomial.Polynomial.fit(-x, a, n - 1) if n > 1 else np.polynomial.Polynomial([a[0]])
+    falling = np.minimum.accumulate(np.r_[a[0], polynomial(distances)])[1:]
+    return np.clip(falling, 0.0, a[0])
+
+
+def in_mm(planes: Planes, grid: Grid) -> Drawn:
+    """Planes in ascending order with their place along k and their polygons, in mm."""
+    spacing = grid.spacing
+    return [
+        (
+            k * float(spacing[2]),
+            [np.asarray(p, dtype=np.float64) * spacing[:2] for p in planes[k] if len(p) > 2],
+        )
+        for k in sorted(planes)
+        if any(len(p) > 2 for p in planes[k])
+    ]
+
+
+def even_odd_area(polygons: Sequence[Polygon]) -> float:
+    """Area of the points inside an odd number of polygons; exact where no two edges cross.
+
+    Between neighbouring rows through vertices the inside is made of trapezoids, whose area is that of
+    their middle: the lengths between every other crossing there, times the height.
+    """
+    start, end = edges(polygons)
+    rows = np.unique(start[:, 1])
+    middles, heights = (rows[1:] + rows[:-1]) / 2, np.diff(rows)
+    low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
+    first, last = np.searchsorted(middles, low), np.searchsorted(middles, high)
+    edge = np.repeat(np.arange(len(start)), last - first)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(last - first) - last, last - first)
+    rise = (end - start)[edge]
+    crossing = start[edge, 0] + (middles[row] - start[edge, 1]) * rise[:, 0] / rise[:, 1]
+    order = np.lexsort((crossing, row))
+    lengths = crossing[order][1::2] - crossing[order][::2]
+    return float(lengths @ heights[row[order][::2]])
+
+
+def edges(polygons: Sequence[Polygon]) -> tuple[Polygon, Polygon]:
+    """Starts and ends of all edges; a polygon that is given twice counts once, as in the masks."""
+    unique = list({polygon.tobytes(): polygon for polygon in polygons}.values())
+    return np.concatenate(unique), np.concatenate([np.roll(polygon, -1, axis=0) for polygon in unique])
