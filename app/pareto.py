@@ -21,7 +21,7 @@ from planning.beams import Beam
 from planning.check.dvh import Dvh, curve
 from planning.check.judge import GoalResult, judge, measure
 from planning.density import relative_electron_density
-from planning.goals import Comparison, Goal, brain_goals, same_name
+from planning.goals import Comparison, Goal, brain_goals, read_sheet, same_name
 from planning.machine import load_machine
 from planning.optimise.outlook import sampled
 from planning.optimise.pareto import write_front
@@ -98,7 +98,8 @@ def walk_pareto(
     ct = read_case(kept["synthetic_ct"]).volumes["ct"]
     structures = kept_structures(read_case(kept["contours"]))
     plan = read_plan(kept["delivery"] / "plan.json")
-    goals = brain_goals()
+    own = kept["delivery"] / "goals.toml"
+    goals = read_sheet(own.read_text(encoding="utf-8")) if own.is_file() else brain_goals()
     pair = (find_goal(between[0], goals, structures), find_goal(between[1], goals, structures))
     with new_folder(out) as here:
         found = trade_off(
