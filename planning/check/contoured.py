@@ -19,7 +19,7 @@ from imaging.grid import Grid
 from imaging.volume import Quantity, Volume
 
 from .dvh import Dvh, read_dose
-from .layers import Drawn, Layer, Planes, edges, in_mm, layers_of
+from .layers import Drawn, Layer, Planes, edges, in_mm, layers_of, slice_of
 
 # Equal parts that a structure is divided into, about; fewer where it fills little of its box, so that
 # one layer of the box has no more points than are held at once.
@@ -43,7 +43,7 @@ class _Distances:
     values: Float64[np.ndarray, "a b"]
 
 
-def contoured_histogram(dose: Volume, planes: Planes, grid: Grid, *, thickness: float = 1.0) -> Dvh:
+def contoured_histogram(dose: Volume, planes: Planes, grid: Grid, *, thickness: float | None = None) -> Dvh:
     """The dose–volume histogram of a structure drawn as contours.
 
     **Between planes** the area follows a cubic through the drawn areas, monotone where they are (slopes
@@ -68,7 +68,8 @@ def contoured_histogram(dose: Volume, planes: Planes, grid: Grid, *, thickness: 
     grid
         What the indices refer to; the planes need not be slices of it, nor lie inside it.
     thickness
-        What one contour stands for (indices k) where there is only one plane.
+        What one contour stands for (indices k): the usual distance of the planes where not given, and one
+        slice of the grid where there is one plane. Planes more than 1.5 of it apart have a gap between them.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def contoured_histogram(dose: Volume, planes: Planes, grid: Grid, *, thickness: 
     """
     dose.expect(Quantity.DOSE)
     drawn = in_mm(planes, grid)
-    layers = list(layers_of(drawn, thickness * float(grid.spacing[2])))
+    layers = list(layers_of(drawn, slice_of(planes, thickness) * float(grid.spacing[2])))
     volume = sum(layer.area * layer.thickness for layer in layers)
     if volume <= 0:
         raise ValueError("expected contours that enclose some area, got none; contour the structure again")

@@ -18,7 +18,7 @@ from imaging.grid import Grid
 # more where a slice is thick for the structure, up to cubes of so small a share of the volume.
 _LAYERS_AT_LEAST = 2
 _CUBES = 250_000
-# A gap this much wider than the narrowest was left on purpose; the structure ends on both sides of it.
+# A gap of more slices than this was left on purpose; the structure ends on both sides of it.
 _GAP = 1.5
 
 Planes = Mapping[float, Sequence[Polygon]]
@@ -37,19 +37,29 @@ class Layer:
     above: int
 
 
-def contoured_volume_cc(planes: Planes, grid: Grid, *, thickness: float = 1.0) -> float:
-    """Volume (cm³) of a structure drawn as contours, by the same convention."""
-    layers = layers_of(in_mm(planes, grid), thickness * float(grid.spacing[2]))
+def contoured_volume_cc(planes: Planes, grid: Grid, *, thickness: float | None = None) -> float:
+    """Volume (cm³) of a structure drawn as contours, as :func:`.contoured.contoured_histogram` counts it."""
+    layers = layers_of(in_mm(planes, grid), slice_of(planes, thickness) * float(grid.spacing[2]))
     return sum(layer.area * layer.thickness for layer in layers) / 1000
 
 
-def layers_of(drawn: Drawn, thickness: float) -> Iterator[Layer]:
-    """Thin layers of the whole structure, from its lowest to its highest."""
+def slice_of(planes: Planes, thickness: float | None) -> float:
+    """What one contour stands for (indices k): as given, or the usual distance of planes, or one slice.
+
+    The lower middle of the distances: two planes that are one but for rounding do not count, nor a gap.
+    """
+    gaps = np.diff(sorted(planes))
+    if thickness is not None or len(gaps) == 0:
+        return 1.0 if thickness is None else thickness
+    return float(np.sort(gaps)[(len(gaps) - 1) // 2])
+
+
+def layers_of(drawn: Drawn, step: float) -> Iterator[Layer]:
+    """Thin layers of the whole structure, from its lowest to its highest; ``step`` is a slice (mm)."""
     if not drawn:
         return
     z = np.array([depth for depth, _ in drawn])
     areas = np.array([even_odd_area(polygons) for _, polygons in drawn])
-    step = float(np.diff(z).min()) if len(z) > 1 else thickness
     breaks = np.flatnonzero(np.diff(z) > _GAP * step) + 1
     for run in np.split(np.arange(len(z)), breaks):
         yield from _run(z[run], areas[run], int(run[0]), step)

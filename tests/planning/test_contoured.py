@@ -120,6 +120,17 @@ def test_a_structure_that_skips_slices_stays_in_two():
     assert d.share_at_dose(got, 28.0) == d.share_at_dose(got, 34.0) == pytest.approx(50, abs=0.1)
 
 
+def test_two_planes_that_are_one_but_for_rounding_leave_a_structure_whole():
+    drawn = {MIDDLE + t: [box(5, 5)] for t in (-6, -3, 0, 0.06, 3, 6)}
+    assert contoured_volume_cc(drawn, GRID) == pytest.approx(1.5, rel=0.01)
+
+
+def test_planes_that_are_as_far_apart_as_a_slice_is_thick_have_no_gap():
+    drawn = {MIDDLE + t: [box(5, 5)] for t in (-2, 0, 4)}
+    assert contoured_volume_cc(drawn, GRID) == pytest.approx(0.4 + 0.2)
+    assert contoured_volume_cc(drawn, GRID, thickness=4.0) == pytest.approx(0.6 + 0.4)
+
+
 @pytest.mark.parametrize("keyhole", [False, True])
 def test_a_hole_is_no_part_of_a_structure(keyhole):
     mask = np.zeros((61, 61), dtype=bool)
