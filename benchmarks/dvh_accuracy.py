@@ -10,7 +10,7 @@ its environment (``peer/dicompyler_dvh.py``).
 
 The prostate of SlicerRT: the data hold its dose and the tables of Eclipse, CERR and SlicerRT, but no
 contours. What can be compared without them: above the dose of anything outside the body, the absolute
-volume of the body at a dose is that of the whole grid. Needs SPINDOSE_DATA.
+volume of the body at a dose is that of the whole grid, and so are the doses of its hottest volumes. Needs SPINDOSE_DATA.
 """
 
 import csv
@@ -296,6 +296,11 @@ def _prostate(folder: Path) -> dict[str, object]:
         "worst_beyond_spread_percent": float((100 * beyond / ours).max()),
         "worst_spread_percent": float((100 * (high - low) / ours).max()),
         **{
+            f"hottest_{cc:g}cc_gy": {"ours": dose_at_cc(whole, cc)}
+            | {name.lower(): _hottest(table, cc) for name, table in tables.items()}
+            for cc in (10.0, 100.0, 1000.0)
+        },
+        **{
             f"worst_from_{name.lower()}_percent": float((100 * np.abs(ours - t) / ours).max())
             for name, t in theirs.items()
         },
@@ -310,6 +315,12 @@ def _table(path: Path) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, "
         raise ValueError(f"expected the volume of the body in the header of {path.name}, got {header[1]}")
     values = np.array([[float(row[0]), float(row[1])] for row in rows if row and row[0]])
     return values[:, 0], values[:, 1] / 100 * float(found[1])
+
+
+def _hottest(table: tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]], cc: float) -> float:
+    """Dose (Gy) that the hottest volume receives at least, by a table of falling volumes."""
+    doses, volumes = table
+    return float(np.interp(-cc, -volumes, doses))
 
 
 def _nrrd(path: Path) -> Volume:

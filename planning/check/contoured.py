@@ -22,8 +22,9 @@ from .dvh import Dvh, read_dose
 from .layers import Drawn, Layer, Planes, edges, in_mm, layers_of, slice_of
 
 # Equal parts that a structure is divided into, about; fewer where it fills little of its box, so that
-# one layer of the box has no more points than are held at once.
+# one layer of the box has no more points than are held at once, unless that leaves too few.
 _PARTS = 250_000
+_PARTS_AT_LEAST = 10_000
 _POINTS_AT_ONCE = 500_000
 # Distances to a contour are kept on points this close (mm) at most: a wide body has coarser parts.
 _MAP_STEP_AT_MOST = 2.0
@@ -74,7 +75,7 @@ def contoured_histogram(dose: Volume, planes: Planes, grid: Grid, *, thickness: 
     Raises
     ------
     ValueError
-        If the contours enclose nothing, or the volume is not a dose.
+        If the contours enclose nothing, the thickness is not above 0, or the volume is not a dose.
     """
     dose.expect(Quantity.DOSE)
     drawn = in_mm(planes, grid)
@@ -99,7 +100,7 @@ def _points(drawn: Drawn, layers: Sequence[Layer], volume: float) -> Iterator[Fl
     low, high = corners.min(axis=0), corners.max(axis=0)
     area = float(np.prod(high - low))
     thickest = max(layer.thickness for layer in layers)
-    part = max(volume / _PARTS, area * thickest / _POINTS_AT_ONCE)
+    part = max(volume / _PARTS, min(area * thickest / _POINTS_AT_ONCE, volume / _PARTS_AT_LEAST))
     map_step = max(min(part ** (1 / 3), _MAP_STEP_AT_MOST), (area / _POINTS_AT_ONCE) ** 0.5)
     maps: dict[int, _Distances] = {}
     due = 0.5  # half a part over, so that rounding is even

@@ -48,6 +48,10 @@ def slice_of(planes: Planes, thickness: float | None) -> float:
 
     The lower middle of the distances: two planes that are one but for rounding do not count, nor a gap.
     """
+    if thickness is not None and not thickness > 0:
+        raise ValueError(
+            f"expected a slice of some thickness, got {thickness:g}; give that of the drawn scan"
+        )
     gaps = np.diff(sorted(planes))
     if thickness is not None or len(gaps) == 0:
         return 1.0 if thickness is None else thickness

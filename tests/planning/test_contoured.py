@@ -131,6 +131,15 @@ def test_planes_that_are_as_far_apart_as_a_slice_is_thick_have_no_gap():
     assert contoured_volume_cc(drawn, GRID, thickness=4.0) == pytest.approx(0.6 + 0.4)
 
 
+def test_two_small_parts_far_apart_share_the_volume():
+    drawn = {MIDDLE + t: [box(0.5, 0.5, x=-28, y=-28), box(0.5, 0.5, x=28, y=28)] for t in (-1, 0, 1)}
+    got = contoured_histogram(gradient((0.5, 0, 0)), drawn, GRID)
+    assert got.volume_cc == pytest.approx(0.006)
+    assert d.share_at_dose(got, 30.0) == pytest.approx(50, abs=0.5)
+    assert d.minimum(got) == pytest.approx(30 - 14.25, abs=0.03)
+    assert d.maximum(got) == pytest.approx(30 + 14.25, abs=0.03)
+
+
 @pytest.mark.parametrize("keyhole", [False, True])
 def test_a_hole_is_no_part_of_a_structure(keyhole):
     mask = np.zeros((61, 61), dtype=bool)
@@ -193,6 +202,8 @@ def test_contours_that_enclose_nothing_have_no_histogram():
     for drawn in ({}, {3.0: []}, {3.0: [flat]}):
         with pytest.raises(ValueError, match="enclose some area"):
             contoured_histogram(dose, drawn, GRID)
+    with pytest.raises(ValueError, match="some thickness"):
+        contoured_volume_cc({3.0: [box(2, 2)]}, GRID, thickness=0.0)
 
 
 @pytest.mark.data
