@@ -10,7 +10,9 @@ its environment (``peer/dicompyler_dvh.py``).
 
 The prostate of SlicerRT: the data hold its dose and the tables of Eclipse, CERR and SlicerRT, but no
 contours. What can be compared without them: above the dose of anything outside the body, the absolute
-volume of the body at a dose is that of the whole grid, and so are the doses of its hottest volumes. Needs SPINDOSE_DATA.
+volume of the body at a dose is that of the whole grid, and so are the doses of its hottest volumes.
+
+Needs SPINDOSE_DATA.
 """
 
 import csv
