@@ -96,19 +96,19 @@ def openness(
         + lattice.pixel * torch.arange(count, dtype=leaves.dtype, device=leaves.device)
         for start, count in zip(lattice.origin, lattice.shape, strict=True)
     )
-    left, right = _widened(leaves, mlc)
+    left, right = widened(leaves, mlc)
     left, right = torch.maximum(left, jaws_x[:, :1]), torch.minimum(right, jaws_x[:, 1:])
     edges = torch.from_numpy(mlc.boundaries).to(leaves)
     low, high = torch.maximum(edges[:-1], jaws_y[:, :1]), torch.minimum(edges[1:], jaws_y[:, 1:])
-    along = _covered(x, lattice.pixel, left, right)
-    across = _covered(y, lattice.pixel, low, high)
-    inside = _covered(x, lattice.pixel, jaws_x[:, :1], jaws_x[:, 1:]).transpose(1, 2) * _covered(
+    along = covered(x, lattice.pixel, left, right)
+    across = covered(y, lattice.pixel, low, high)
+    inside = covered(x, lattice.pixel, jaws_x[:, :1], jaws_x[:, 1:]).transpose(1, 2) * covered(
         y, lattice.pixel, jaws_y[:, :1], jaws_y[:, 1:]
     )
     return mlc.transmission * inside + (1 - mlc.transmission) * torch.einsum("bpx,bpy->bxy", along, across)
 
 
-def _covered(
+def covered(
     centers: Float[Tensor, " m"], width: float, low: Float[Tensor, "b n"], high: Float[Tensor, "b n"]
 ) -> Float[Tensor, "b n m"]:
     """Share of each pixel, along one axis, that lies between two edges."""
@@ -119,7 +119,7 @@ def _covered(
     return (ends[0] - ends[1]).clamp(min=0) / width
 
 
-def _widened(leaves: Float[Tensor, "b 2 n"], mlc: Mlc) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n"]]:
+def widened(leaves: Float[Tensor, "b 2 n"], mlc: Mlc) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n"]]:
     """Leaf ends as the beam sees them: half the dosimetric gap further open, where they are open."""
     left, right = leaves.unbind(1)
     half = mlc.dosimetric_gap / 2 * (right > left)
@@ -233,7 +233,7 @@ def transmitted(
     # Rows: bixels; columns: leaf pairs.
     low, high = np.clip(mlc.boundaries[:-1], *jaws_y), np.clip(mlc.boundaries[1:], *jaws_y)
     across = _overlap((y - half[1])[:, None], (y + half[1])[:, None], low, high) / bixels.width[1]
-    seen = np.stack([end[0].numpy() for end in _widened(torch.from_numpy(leaves)[None], mlc)])
+    seen = np.stack([end[0].numpy() for end in widened(torch.from_numpy(leaves)[None], mlc)])
     left, right = np.clip(seen, *jaws_x)
     along = _overlap((x - half[0])[:, None], (x + half[0])[:, None], left, right) / bixels.width[0]
     return mlc.transmission * in_x * in_y + (1 - mlc.transmission) * (across * along).sum(axis=1)
