@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from imaging.grid import Grid, indices, positions
@@ -15,8 +15,6 @@ from planning.dose.bixel_dose import Progress
 
 from .gamma_search import Directions, place, search, shells
 
-# Gamma has 24 bits: what is 1 in exact arithmetic must not fail by their rounding.
-_PASSES = 1.0 + 1e-6
 # What headers round positions by (mm): a centre this near to the outermost one is on it.
 _ON_GRID = 1e-3
 
@@ -78,7 +76,7 @@ class GammaResult:
     Parameters
     ----------
     pass_percent
-        Share of the points with a gamma of at most 1, rounding aside (%).
+        Share of the points with a gamma of at most 1 (%).
     n_points
         Points evaluated.
     dose_percent, distance_mm, cutoff_percent
@@ -133,9 +131,9 @@ def gamma_pass(
         As :func:`gamma_map`.
     """
     criterion = Criterion(dose_percent, distance_mm, cutoff_percent, local, normalisation, interp_fraction)
-    chosen, gamma = _search(reference, evaluated, criterion, 1.0, _PASSES, n_points, seed, progress)
+    chosen, gamma = _search(reference, evaluated, criterion, 1.0, 1.0, n_points, seed, progress)
     failed = torch.zeros(reference.data[0].numel(), dtype=torch.uint8, device=gamma.device)
-    failed[chosen] = (gamma > _PASSES).to(torch.uint8)
+    failed[chosen] = (gamma > 1).to(torch.uint8)
     label = Volume(failed.reshape(1, *reference.grid.shape), reference.grid, Quantity.LABEL, reference.frame)
     passed = 100.0 * (1 - int(failed.sum()) / len(chosen))
     return GammaResult(passed, len(chosen), dose_percent, distance_mm, cutoff_percent, label, local)
@@ -150,7 +148,7 @@ def gamma_map(
     n_points: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Float32[Tensor, "i j k"]:
+) -> Float64[Tensor, "i j k"]:
     """Gamma at every voxel of the reference, NaN where it was not evaluated.
 
     Low et al., Med. Phys. 25, 656 (1998), with the evaluated dose interpolated at a fraction of the
@@ -182,7 +180,7 @@ def gamma_map(
     """
     expect_positive("a greatest gamma", max_gamma)
     chosen, found = _search(reference, evaluated, criterion, max_gamma, 0.0, n_points, seed, progress)
-    gamma = torch.full((reference.data[0].numel(),), torch.nan, device=found.device)
+    gamma = torch.full((reference.data[0].numel(),), torch.nan, dtype=found.dtype, device=found.device)
     gamma[chosen] = found.clamp(max=max_gamma)
     return gamma.reshape(reference.grid.shape)
 
@@ -196,7 +194,7 @@ def _search(
     n_points: int | None,
     seed: int,
     progress: Progress | None,
-) -> tuple[Int64[Tensor, " n"], Float32[Tensor, " n"]]:
+) -> tuple[Int64[Tensor, " n"], Float64[Tensor, " n"]]:
     """The voxels evaluated (as flat indices of the reference) and their gamma, which may exceed the reach."""
     for volume in (reference, evaluated):
         expect_finite(volume.expect(Quantity.DOSE))

@@ -21,13 +21,16 @@ _NOWHERE = 1e18
 _ON_CENTRE = 1e-5
 # Samples worked on together: what a core's cache holds, and what keeps a GPU busy.
 _AT_ONCE = {"cpu": 2**18, "cuda": 2**25}
-# Fewer points than this that lie alike are not worth a product of their own.
-_ALIKE = 128
+# Fewer points than this that lie alike cost more in calls than their products save.
+_ALIKE = 500
 
 Directions = Float64[np.ndarray, "3 axes"]
 Corners = Float32[Tensor, "a b c points"]
 Positions = Float64[Tensor, "n 3"]
-Gamma = Float32[Tensor, " points"]
+Least = Float32[Tensor, " points"]
+# A shell at the distance criterion passes only what has the very dose there: 32 bits would round more to 1.
+Gamma = Float64[Tensor, " points"]
+Cell = tuple[int, int, int, Float32[Tensor, "_ 8"]]
 Tell = Callable[[float], None]
 
 
@@ -151,11 +154,11 @@ def search(
         Told the share that is done, 0..1. What it raises ends the search, and nothing is left behind.
     """
     padded = torch.nn.functional.pad(evaluated, (1, 1, 1, 1, 1, 1), value=torch.inf)
-    best = torch.full_like(wanted.dose, torch.inf, dtype=torch.float32)
+    best = torch.full_like(wanted.dose, torch.inf)
     done = 0
     for alike, group in _groups(wanted.inside):
         some = _some(wanted, group)
-        found = torch.full_like(some.dose, torch.inf, dtype=torch.float32)
+        found = torch.full_like(some.dose, torch.inf)
         for share in _search_group(some, padded, where, stop_at, found, alike=alike):
             if tell is not None:
                 tell((done + share * len(group)) / len(best))
@@ -198,12 +201,14 @@ def _search_group(
     for n, (offsets, distance) in enumerate(zip(where.offsets, where.distances, strict=True)):
         left = left[best[left] > max(distance, stop_at)]
         samples = torch.from_numpy(offsets).to(device)
-        if alike:
+        together = alike and len(left) >= _ALIKE // 5
+        if together:
             samples = samples + wanted.inside[:, 0]
-        low, high = samples.amin(0), samples.amax(0) + (0 if alike else 1)
+        low, high = samples.amin(0), samples.amax(0) + (0 if together else 1)
         first, last = (_split(edge)[0] for edge in (low, high))
         samples = samples - first
-        parts = left.split(_points_at_once(last - first + 2, len(samples), alike=alike))
+        cells = _cells(samples) if together else []
+        parts = left.split(_points_at_once(last - first + 2, len(samples), together=together))
         for part, points in enumerate(parts):
             corners = _corners(_some(wanted, points), padded, first, last + 1)
             # Between corners the dose is no nearer to the reference than at the nearest of them.
@@ -212,16 +217,16 @@ def _search_group(
             can = torch.nonzero(distance**2 + bound**2 < best[points] ** 2)[:, 0]
             here, near = points[can], corners[..., can]
             if len(can) > 0:
-                least = _alike(near, samples) if alike else _apart(near, samples, wanted.inside[:, here])
-                best[here] = torch.minimum(best[here], (distance**2 + least**2).sqrt())
+                least = _alike(near, cells) if together else _apart(near, samples, wanted.inside[:, here])
+                best[here] = torch.minimum(best[here], (distance**2 + least.double() ** 2).sqrt())
             yield (n + (part + 1) / len(parts)) / len(where.distances)
 
 
-def _points_at_once(n_corners: Int64[Tensor, "3"], n_samples: int, *, alike: bool) -> int:
+def _points_at_once(n_corners: Int64[Tensor, "3"], n_samples: int, *, together: bool) -> int:
     """Points whose corners, and samples in a cell, are held together."""
     at_once = _AT_ONCE[n_corners.device.type]
     # A shell lies in eight cells at least, unless it is small.
-    return max(64, at_once // max(int(n_corners.prod()), n_samples // 8 if alike else n_samples))
+    return max(64, at_once // max(int(n_corners.prod()), n_samples // 8 if together else n_samples))
 
 
 def _corners(
@@ -237,23 +242,27 @@ def _corners(
     return ((doses - wanted.dose) / wanted.criterion).clamp(max=_NOWHERE).float()
 
 
-def _alike(corners: Corners, samples: Positions) -> Gamma:
-    """Smallest dose difference (criteria) of points that share the place of every sample."""
+def _cells(samples: Positions) -> list[Cell]:
+    """The cells that samples lie in, each with the weights of its corners for each of its samples."""
     cell, inside = _split(samples)
-    least = torch.full_like(corners[0, 0, 0], torch.inf)
     whole, which = torch.unique(cell, dim=0, return_inverse=True)
-    for n, (i, j, k) in enumerate(whole.tolist()):
-        there = inside[which == n]
-        weights = torch.ones((len(there), 1), dtype=torch.float64, device=corners.device)
-        for axis in range(3):
-            both = torch.stack([1 - there[:, axis], there[:, axis]], dim=1)
-            weights = (weights[:, :, None] * both[:, None, :]).flatten(1)
+    i, j, k = torch.stack([1 - inside, inside], dim=2).unbind(1)
+    weights = (i[:, :, None, None] * j[:, None, :, None] * k[:, None, None, :]).flatten(1).float()
+    counts = torch.bincount(which).tolist()
+    sorted_weights = weights[torch.argsort(which, stable=True)].split(counts)
+    return [(*at, there) for at, there in zip(whole.tolist(), sorted_weights, strict=True)]
+
+
+def _alike(corners: Corners, cells: list[Cell]) -> Least:
+    """Smallest dose difference (criteria) of points that share the place of every sample."""
+    least = torch.full_like(corners[0, 0, 0], torch.inf)
+    for i, j, k, weights in cells:
         around = corners[i : i + 2, j : j + 2, k : k + 2].reshape(8, -1)
-        least = torch.minimum(least, (weights.float() @ around).abs_().amin(0))
+        least = torch.minimum(least, (weights @ around).abs_().amin(0))
     return least
 
 
-def _apart(corners: Corners, samples: Positions, inside: Float64[Tensor, "3 points"]) -> Gamma:
+def _apart(corners: Corners, samples: Positions, inside: Float64[Tensor, "3 points"]) -> Least:
     """Smallest dose difference (criteria) of points that lie each in its own place."""
     cell, share = _split(samples.T[:, :, None] + inside[:, None, :])
     _, n_j, n_k, _ = corners.shape
