@@ -253,7 +253,7 @@ def _rasterised(roi: _Roi, name: str, grid: Grid, spacing: float) -> Bool[torch.
     mask = np.zeros(grid.shape, dtype=bool)
     masks: dict[float, Bool[np.ndarray, "i j"]] = {}
     for k in range(grid.shape[2]):
-        nearest = float(planes[np.argmin(np.abs(planes - k))])
+        nearest = float(planes[np.argmin(np.abs(planes - k - 1e-3))])
         # Half open, with rounding in the header to spare: a slice midway takes one plane only.
         if -spacing / 2 <= k - nearest + 1e-3 < spacing / 2:
             if nearest not in masks:

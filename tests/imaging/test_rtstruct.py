@@ -231,6 +231,14 @@ def test_contours_of_a_coarser_series_fill_the_slices_between(written: Path) -> 
     assert volume_cc(read) == pytest.approx(6 * 3 * np.pi * 15**2 / 1000, rel=5e-3)
 
 
+def test_slices_midway_between_contours_are_filled_once(written: Path) -> None:
+    """Contours on every second slice: eleven planes of 2 mm, whichever neighbour a slice between them takes."""
+    grid = fine((0.5, 0.5, 1.0), (90, 90, 41))
+    path = ring_set(written, [float(z) for z in np.arange(-10, 11, 2)], (15.0,))
+    read = read_rtstruct(path, grid, dataclasses.replace(scan(grid), instance_uids=()))
+    assert volume_cc(read) == pytest.approx(11 * 2 * np.pi * 15**2 / 1000, rel=5e-3)
+
+
 def test_contours_of_a_finer_series_are_taken_where_slices_lie(written: Path) -> None:
     grid = fine((0.5, 0.5, 2.0), (90, 90, 21))
     path = ring_set(written, [float(z) for z in np.arange(-10, 10.1, 0.5)], (15.0,))
