@@ -232,7 +232,7 @@ def test_contours_of_a_coarser_series_fill_the_slices_between(written: Path) -> 
 
 
 def test_slices_midway_between_contours_are_filled_once(written: Path) -> None:
-    """Contours on every second slice: eleven planes of 2 mm, whichever neighbour a slice between them takes."""
+    """Contours on every second slice: eleven planes of 2 mm, whichever neighbour they take."""
     grid = fine((0.5, 0.5, 1.0), (90, 90, 41))
     path = ring_set(written, [float(z) for z in np.arange(-10, 11, 2)], (15.0,))
     read = read_rtstruct(path, grid, dataclasses.replace(scan(grid), instance_uids=()))
