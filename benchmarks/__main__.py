@@ -14,6 +14,7 @@ _BESIDE = {
     "tg119",
     "tg119_ours",
     "tg119_accuracy",
+    "tg119_delivery",
     "control_points",
 }
 

@@ -1,7 +1,7 @@
 """Arcs: from directions all around to control points that a linac turns through."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from planning.dose.bixel_dose import FULL_CUTOFF
 from planning.dose.influence import Influence, adjoint, apply, influence
 from planning.machine import Machine
 
-from .apertures import Apertures, Window, fluence_of, shape, window_over
+from .apertures import UNDER_JAW, Apertures, Window, window_over
 from .fluence import minimise
 from .sequenced import swept
+from .shaping import shape, with_best_weights
 
 Progress = Callable[[str, float], None]
 
@@ -25,9 +26,7 @@ Progress = Callable[[str, float], None]
 _SECTOR = 24.0
 # The arc turns at this share of the gantry's full speed, or slower: leaves need the time.
 _TURN = 0.5
-_FLUENCE_ITERATIONS, _WEIGHT_ITERATIONS = 60, 40
-# Closed pairs wait this far under the jaw of bank A (mm at the isocentre).
-_UNDER_JAW = 5.0
+_FLUENCE_ITERATIONS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +120,7 @@ def modulated(
     """Arcs whose leaves, monitor units and gantry speed give a dose of least objective.
 
     The fluence of sectors, leaves that sweep over them, weights of the spans, then leaves and weights
-    together by gradient (:func:`planning.optimise.apertures.shape`). The gantry turns as slowly as leaves
+    together by gradient (:func:`planning.optimise.shaping.shape`). The gantry turns as slowly as leaves
     and dose rate need (:func:`planning.motion.schedule`), so that every limit of the machine is kept.
 
     Parameters
@@ -179,7 +178,7 @@ def modulated(
             for own in _by_arc(sectors, [len(own) for own in spans])
         ]
     )
-    start = _weighted(start, window, matrix, objective, machine)
+    start = with_best_weights(start, window, matrix, objective, machine)
     found = shape(
         start,
         window,
@@ -190,7 +189,7 @@ def modulated(
         max_iterations=max_iterations,
         progress=progress,
     )
-    final = _weighted(found.apertures, window, matrix, objective, machine)
+    final = with_best_weights(found.apertures, window, matrix, objective, machine)
     return Made(_delivered(arcs, final, window, machine), wished, found.history)
 
 
@@ -271,30 +270,6 @@ def _joined(parts: Sequence[Apertures]) -> Apertures:
     )
 
 
-def _weighted(
-    apertures: Apertures,
-    window: Window,
-    matrix: Influence,
-    objective: Callable[[Tensor], tuple[float, Tensor]],
-    machine: Machine,
-) -> Apertures:
-    """The same shapes with the best weights."""
-    n_spans = len(apertures.weights)
-    like = matrix.values
-    leaves = torch.from_numpy(apertures.leaves).to(like)
-    ones = torch.ones(n_spans, dtype=like.dtype, device=like.device)
-    # Every span is a beam of its own: what it lets through for a weight of 1.
-    through = fluence_of(leaves, ones, apertures, window, machine, n_spans).view(n_spans, -1)
-    found = minimise(
-        lambda weights: apply(matrix, (through * weights[:, None]).flatten()),
-        lambda slope: (through * adjoint(matrix, slope).view(n_spans, -1)).sum(dim=1),
-        objective,
-        torch.from_numpy(apertures.weights).to(like),
-        max_iterations=_WEIGHT_ITERATIONS,
-    )
-    return replace(apertures, weights=found.weights.cpu().numpy().astype(np.float64))
-
-
 def _delivered(
     arcs: Sequence[Arc], apertures: Apertures, window: Window, machine: Machine
 ) -> tuple[Beam, ...]:
@@ -323,7 +298,7 @@ def _all_pairs(
 ) -> Float64[np.ndarray, "points 2 pairs"]:
     """Positions of every pair of the machine; those behind the jaws wait closed under one of them."""
     mlc = machine.mlc
-    rest = max(window.jaws_x[0] - _UNDER_JAW, mlc.min_gap - mlc.max_position)
+    rest = max(window.jaws_x[0] - UNDER_JAW, mlc.min_gap - mlc.max_position)
     out = np.empty((len(leaves), 2, len(mlc.boundaries) - 1))
     out[:, 0], out[:, 1] = rest - mlc.min_gap, rest
     out[:, :, window.pairs] = leaves

@@ -14,10 +14,11 @@ from planning.dose.forward import calculate
 from planning.dose.influence import influence
 from planning.machine import load_machine
 from planning.motion import schedule
-from planning.optimise.apertures import Apertures, fluence_of, shape, window_over, within_reach
+from planning.optimise.apertures import Apertures, fluence_of, window_over, within_reach
 from planning.optimise.arc import Arc, modulated
 from planning.optimise.objectives import SquaredDeviation, SquaredOverdose, evaluate, prepare
 from planning.optimise.sequenced import swept
+from planning.optimise.shaping import shape
 from planning.plan import Plan, Prescription
 
 MACHINE = load_machine("generic-6mv")

@@ -1,0 +1,78 @@
+"""Standing fields shaped by gradient: few segments that deliver what was optimised."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from imaging.grid import axial, positions
+from imaging.volume import Quantity, Volume
+from planning.beams import Beam
+from planning.deliverable import expect_deliverable
+from planning.dose.forward import calculate
+from planning.machine import load_machine
+from planning.optimise.direct import shaped_fields
+from planning.optimise.objectives import SquaredDeviation, SquaredOverdose, evaluate, prepare
+from planning.plan import Plan, Prescription
+
+MACHINE = load_machine("generic-6mv")
+GRID = axial(np.full(3, -60.0), np.full(3, 60.0), (4.0, 4.0, 4.0))
+BEAMS = [Beam(gantry, 0.0, 0.0, np.zeros(3), str(n)) for n, gantry in enumerate((20.0, 140.0, 260.0))]
+TERMS = [SquaredDeviation("T", 2.0, 100.0), SquaredOverdose("O", 0.8, 30.0), SquaredOverdose("B", 1.4, 5.0)]
+
+
+@pytest.fixture(scope="module")
+def case():
+    centers = positions(GRID, np.argwhere(np.ones(GRID.shape)).astype(np.float64))
+    x, y, z = centers.T
+    body = (np.hypot(x, y) < 55) & (np.abs(z) < 55)
+    target = (np.hypot(x, y) < 22) & (np.hypot(x, y) > 10) & (np.abs(z) < 10)
+    organ = (np.hypot(x, y) < 6) & (np.abs(z) < 10)
+    density = Volume(torch.from_numpy(body.reshape(GRID.shape)).float()[None], GRID, Quantity.DENSITY)
+    rest = body & ~target & ~organ
+    rest[np.flatnonzero(rest)[::3]] = False
+    chosen = np.flatnonzero(target | organ | rest)
+    parts = {"T": target, "O": organ, "B": rest}
+    regions = {name: torch.from_numpy(np.flatnonzero(part[chosen])) for name, part in parts.items()}
+    return density, centers[target], centers[chosen], chosen, regions
+
+
+@pytest.fixture(scope="module")
+def made(case):
+    density, target, points, _, regions = case
+    objective = prepare(TERMS, regions, like=torch.empty(0))
+    return shaped_fields(BEAMS, target, points, density, objective, MACHINE, n_segments=12, max_iterations=60)
+
+
+def test_no_more_segments_are_delivered_than_allowed(made):
+    delivered = sum(len(beam.control_points) // 2 for beam in made.beams)
+    assert 3 <= delivered <= made.n_segments <= 12
+
+
+def test_leaves_find_a_better_dose_than_the_segments_they_start_from(made):
+    assert made.history[-1] < 0.8 * made.history[0]
+
+
+def test_the_control_points_deliver_what_was_optimised(case, made):
+    density, _, _, chosen, regions = case
+    plan = expect_deliverable(Plan(made.beams, Prescription(2.0, 1), MACHINE.name), MACHINE)
+    dose = calculate(plan, density, GRID, MACHINE).data.flatten()[torch.from_numpy(chosen)]
+    assert evaluate(TERMS, regions, dose)[0] == pytest.approx(made.history[-1], rel=0.1)
+
+
+def test_open_pairs_keep_the_leaf_gap(made):
+    for beam in made.beams:
+        for point in beam.control_points:
+            opened = point.leaves[1] - point.leaves[0]
+            assert opened[opened > 0].min() >= MACHINE.mlc.min_gap - 1e-9
+
+
+def test_fewer_segments_than_beams_and_stiff_leaves_are_refused(case):
+    density, target, points, _, regions = case
+    objective = prepare(TERMS, regions, like=torch.empty(0))
+    with pytest.raises(ValueError, match="expected at least one segment for each of 3 beams, got 2"):
+        shaped_fields(BEAMS, target, points, density, objective, MACHINE, n_segments=2)
+    stiff = replace(MACHINE, mlc=replace(MACHINE.mlc, interdigitation=False))
+    with pytest.raises(ValueError, match="expected leaves that may pass the opposite leaves"):
+        shaped_fields(BEAMS, target, points, density, objective, stiff)
