@@ -1,8 +1,10 @@
 """The linac: its geometry, its leaves, its beam."""
 
 import json
+import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,23 +19,31 @@ _OWN = "SPINDOSE_MACHINES"
 
 @dataclass(frozen=True, eq=False)
 class Mlc:
-    """A multileaf collimator whose leaves travel along x of the beam limiting device.
+    """A multileaf collimator, in one layer or two, whose leaves travel along x of the beam limiting device.
 
     Parameters
     ----------
     boundaries
-        Edges of the leaf pairs along y, ascending (mm at the isocentre); n + 1 for n pairs.
+        Edges of the leaf pairs along y, ascending (mm at the isocentre); n + 1 for n pairs. Those of the
+        upper layer, nearer to the source, where there are two.
     transmission
-        Share of the open fluence that passes the leaves.
+        Share of the open fluence that passes the leaves of one layer.
     min_gap
         Smallest opening of a leaf pair that is not closed (mm at the isocentre).
     max_position
-        Furthest that a leaf travels from the axis, either way (mm at the isocentre).
+        Furthest that a leaf opens from the axis (mm at the isocentre).
     interdigitation
         Whether a leaf may pass the opposite leaf of the neighbouring pair.
     dosimetric_gap
         Dosimetric leaf gap (mm at the isocentre): how much wider than its position says an opening
-        between rounded leaf ends is to the beam, half of it at each leaf.
+        between rounded leaf ends is to the beam, half of it at each leaf; in each layer.
+    lower
+        Edges of the leaf pairs of a second layer below the first, ascending (mm at the isocentre); empty
+        where there is one layer.
+    max_span
+        Furthest apart that two leaves of one bank of a layer may stand (mm at the isocentre).
+    max_overtravel
+        Furthest that a leaf goes beyond the axis to the other bank's side (mm at the isocentre).
     """
 
     boundaries: Float64[np.ndarray, " n_edges"]
@@ -42,6 +52,19 @@ class Mlc:
     max_position: float
     interdigitation: bool
     dosimetric_gap: float = 0.0
+    lower: Float64[np.ndarray, " n_lower"] = field(default_factory=lambda: np.zeros(0))
+    max_span: float = math.inf
+    max_overtravel: float = math.inf
+
+    @property
+    def layers(self) -> tuple[Float64[np.ndarray, " _"], ...]:
+        """Edges of the leaf pairs of each layer, the upper one first."""
+        return (self.boundaries, self.lower) if len(self.lower) else (self.boundaries,)
+
+    @property
+    def n_pairs(self) -> int:
+        """Leaf pairs of all layers; positions are those of the upper layer, then those of the lower one."""
+        return sum(len(edges) - 1 for edges in self.layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +145,7 @@ class Machine:
     sad
         Source to axis distance (mm).
     max_jaw
-        Furthest that a jaw opens from the axis (mm at the isocentre).
+        Furthest that a jaw, or a fixed collimator in its stead, opens from the axis (mm at the isocentre).
     mlc
         Its leaves.
     beam
@@ -133,6 +156,9 @@ class Machine:
         The reference conditions that ``fluence_per_mu`` follows from, in words.
     limits
         How far and how fast it moves.
+    jaws
+        Along which axes it has jaws, of "x" and "y". Along another axis the fixed collimator is the window
+        and control points hold ``(-max_jaw, max_jaw)``.
     """
 
     name: str
@@ -144,6 +170,7 @@ class Machine:
     fluence_per_mu: float
     calibration: str
     limits: Limits = Limits()
+    jaws: tuple[str, ...] = ("x", "y")
 
 
 def machines() -> list[str]:
@@ -177,6 +204,8 @@ def _described() -> dict[str, Path]:
 def read_machine(folder: Path) -> Machine:
     """The machine that a folder describes, as :func:`save_machine` writes it.
 
+    A description may take its beam from a machine that is described here (``"beam": "generic-6mv"``).
+
     Raises
     ------
     ValueError
@@ -185,15 +214,12 @@ def read_machine(folder: Path) -> Machine:
     try:
         described = json.loads((folder / "machine.json").read_text(encoding="utf-8"))
         mlc, limits = described.pop("mlc"), described.pop("limits", {})
-        with np.load(folder / "beam.npz", allow_pickle=False) as stored:
-            beam = {key: stored[key].astype(np.float64) for key in stored.files}
+        edges = {key: np.array(mlc.pop(key, []), dtype=np.float64) for key in ("boundaries", "lower")}
+        shared = described.pop("beam", None)
         machine = Machine(
-            mlc=Mlc(boundaries=np.array(mlc.pop("boundaries"), dtype=np.float64), **mlc),
-            beam=PencilBeam(
-                attenuation=float(beam.pop("attenuation")),
-                penumbra_fwhm=np.broadcast_to(beam.pop("penumbra_fwhm"), 2),
-                **beam,
-            ),
+            mlc=_expect_leaves(Mlc(**edges, **mlc)),
+            beam=_read_beam(folder if shared is None else _FOLDER / Path(shared).name),
+            jaws=_expect_axes(described.pop("jaws", ("x", "y"))),
             # JSON knows lists, not pairs.
             limits=Limits(**{k: tuple(v) if isinstance(v, list) else v for k, v in limits.items()}),  # type: ignore[arg-type]
             **described,
@@ -211,10 +237,38 @@ def read_machine(folder: Path) -> Machine:
     return machine
 
 
+def _expect_leaves(mlc: Mlc) -> Mlc:
+    for edges in mlc.layers:
+        if len(edges) < 2 or not (np.diff(edges) > 0).all():
+            raise ValueError("expected ascending edges of one leaf pair or more in each layer")
+    return mlc
+
+
+def _expect_axes(jaws: Sequence[str]) -> tuple[str, ...]:
+    if not set(jaws) <= {"x", "y"}:
+        raise ValueError(f"expected jaws along x and y, got {jaws}")
+    return tuple(jaws)
+
+
+def _read_beam(folder: Path) -> PencilBeam:
+    with np.load(folder / "beam.npz", allow_pickle=False) as stored:
+        beam = {key: stored[key].astype(np.float64) for key in stored.files}
+    return PencilBeam(
+        attenuation=float(beam.pop("attenuation")),
+        penumbra_fwhm=np.broadcast_to(beam.pop("penumbra_fwhm"), 2),
+        **beam,
+    )
+
+
 def save_machine(machine: Machine, folder: Path) -> None:
     """``machine.json`` and ``beam.npz`` (float32) in a folder, which has the machine's name."""
     described = {key: value for key, value in asdict(machine).items() if key != "beam"}
-    described["mlc"]["boundaries"] = machine.mlc.boundaries.tolist()
+    # Infinity is no number of JSON: what nothing limits, and layers that there are not, are left out.
+    described["mlc"] = {
+        key: value.tolist() if isinstance(value, np.ndarray) else value
+        for key, value in described["mlc"].items()
+        if np.size(value) and np.isfinite(value).all()
+    }
     text = json.dumps(described, indent=2)
     # Leaves in one line.
     text = re.sub(
