@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydicom import dcmread
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -47,7 +48,8 @@ def open_object(path: Path, sop_class: str) -> Dataset:
     if not found:
         raise ValueError(f"expected a DICOM {wanted}, got a file that is not DICOM")
     if found != sop_class:
-        raise ValueError(f"expected a DICOM {wanted} file, got {UID(found).name}; give the {wanted} file")
+        kind = UID(found, IGNORE).name  # a broken UID is told, not warned of
+        raise ValueError(f"expected a DICOM {wanted} file, got {kind}; give the {wanted} file")
     if cut:
         raise ValueError(f"expected a whole {wanted}, got a file that ends early; export it again")
     return dataset

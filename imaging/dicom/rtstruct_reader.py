@@ -1,18 +1,24 @@
 """Structures in from a DICOM RT Structure Set (PS3.3 A.19)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float64
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
-from imaging.contours import Polygon, to_mask
-from imaging.grid import Grid, indices
+from imaging.grid import Grid
+from imaging.roi_contours import (
+    OFF_PLANE,
+    ContourSet,
+    Planes,
+    RoiContours,
+    flatness,
+    planes_on,
+    rasterised,
+)
+from imaging.shapes import Mask, Points
 from imaging.source import Source
 from imaging.structures import TARGETS, RoiType, Structure, StructureSet
 
@@ -20,18 +26,8 @@ from .opening import complete_object, open_object
 
 # XOR is what the newer standard calls the even-odd rule that everybody reads CLOSED_PLANAR by.
 _CLOSED = {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}
-_OFF_PLANE = 0.1  # mm that points of one contour may differ in depth: coarse decimals, not a tilt
-_SAME_PLANE = 0.05  # mm between contours that are still on one plane
+_FARTHEST = 10_000.0  # mm from the origin: what lies beyond was never in a scanner
 _GREY = (160, 160, 160)
-
-
-@dataclass(frozen=True, eq=False)
-class _Roi:
-    """One ROI as the file has it: contours in indices of the grid, by the index of their plane."""
-
-    kind: RoiType
-    color: tuple[int, int, int]
-    planes: Mapping[float, Sequence[Polygon]]
 
 
 def read_rtstruct(
@@ -67,19 +63,57 @@ def read_rtstruct(
         contours, contours that are not closed, or not parallel to the slices; if a target is
         empty or reaches beyond the grid.
     """
-    dataset = open_object(path, RTStructureSetStorage)
-    with complete_object("RT Structure Set"):
-        _check_belonging(dataset, source, other_series=other_series)
-        rois = _rois(dataset, grid, names)
-    spacing = _contour_spacing(rois)
+    drawn = read_contours(path, source, names, other_series=other_series)
+    planes = {name: planes_on(roi.polygons, grid, name) for name, roi in drawn.rois.items()}
+    spacing = _contour_spacing(planes.values())
     structures = {
-        name: Structure(_rasterised(roi, name, grid, spacing), roi.kind, roi.color)
-        for name, roi in rois.items()
+        name: Structure(_mask(planes[name], roi.kind, name, grid, spacing), roi.kind, roi.color)
+        for name, roi in drawn.rois.items()
     }
     return StructureSet(grid, structures, source.frame)
 
 
-def _rois(dataset: Dataset, grid: Grid, names: Sequence[str] | None) -> dict[str, _Roi]:
+def read_contours(
+    path: Path,
+    source: Source | None = None,
+    names: Sequence[str] | None = None,
+    *,
+    other_series: bool = False,
+) -> ContourSet:
+    """The structures of an RTSTRUCT as they were drawn: planar polygons in the patient.
+
+    Parameters
+    ----------
+    path
+        The file.
+    source
+        What the structure set must belong to, as in :func:`read_rtstruct`. Where None, nothing is
+        compared: the caller holds the frame of reference against that of the dose or scan.
+    names
+        The ROIs wanted; all with contours where None.
+    other_series
+        Accept contours drawn on another series of the same frame of reference.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a whole RTSTRUCT; if it belongs elsewhere than the source, or to more
+        than one frame of reference; if a wanted ROI is missing, has a name that occurs twice, has
+        no contours, or contours that are not closed, not planar, or farther away than any scanner.
+    """
+    dataset = open_object(path, RTStructureSetStorage)
+    with complete_object("RT Structure Set"):
+        if source is not None:
+            _check_belonging(dataset, source, other_series=other_series)
+        frames = _frames(dataset)
+        if len(frames) > 1:
+            raise ValueError(
+                f"expected structures in one frame of reference, got {len(frames)}; export them apart"
+            )
+        return ContourSet(_rois(dataset, names), next(iter(frames), ""))
+
+
+def _rois(dataset: Dataset, names: Sequence[str] | None) -> dict[str, RoiContours]:
     """The wanted ROIs by name; contours, kinds and names belong together by ROI number."""
     contours = {int(c.ReferencedROINumber): c for c in dataset.get("ROIContourSequence") or []}
     kinds = {
@@ -93,8 +127,18 @@ def _rois(dataset: Dataset, grid: Grid, names: Sequence[str] | None) -> dict[str
         items = (contour.get("ContourSequence") or []) if contour is not None else []
         drawn = _drawn(items, name, required=names is not None or kind in TARGETS)
         if drawn:
-            rois[name] = _Roi(kind, _color(contour), _planes(drawn, name, grid))
+            polygons = tuple(_points(item, name) for item in drawn)
+            rois[name] = RoiContours(polygons, kind, _color(contour))
     return rois
+
+
+def _frames(dataset: Dataset) -> set[str]:
+    """Frames of reference that a structure set names."""
+    referenced = dataset.get("ReferencedFrameOfReferenceSequence") or []
+    rois = dataset.get("StructureSetROISequence") or []
+    return {str(f.FrameOfReferenceUID) for f in referenced} | {
+        str(roi.ReferencedFrameOfReferenceUID) for roi in rois
+    }
 
 
 def _check_belonging(dataset: Dataset, source: Source, *, other_series: bool) -> None:
@@ -104,9 +148,7 @@ def _check_belonging(dataset: Dataset, source: Source, *, other_series: bool) ->
             "expected a structure set of the scan's patient, got one of another patient; "
             "check that both files belong together"
         )
-    referenced = list(dataset.get("ReferencedFrameOfReferenceSequence") or [])
-    frames = {str(f.FrameOfReferenceUID) for f in referenced}
-    frames |= {str(roi.ReferencedFrameOfReferenceUID) for roi in dataset.get("StructureSetROISequence") or []}
+    frames = _frames(dataset)
     if not source.frame or frames != {source.frame}:
         raise ValueError(
             "expected a structure set in the scan's frame of reference, got "
@@ -114,7 +156,7 @@ def _check_belonging(dataset: Dataset, source: Source, *, other_series: bool) ->
         )
     series = {
         str(s.SeriesInstanceUID): s
-        for f in referenced
+        for f in dataset.get("ReferencedFrameOfReferenceSequence") or []
         for study in f.get("RTReferencedStudySequence") or []
         for s in study.get("RTReferencedSeriesSequence") or []
     }
@@ -201,7 +243,7 @@ def _n_points(item: Dataset) -> int:
     return int(item.get("NumberOfContourPoints") or 3)
 
 
-def _points(item: Dataset, name: str) -> Float64[np.ndarray, "n 3"]:
+def _points(item: Dataset, name: str) -> Points:
     """Points of one contour (LPS, mm)."""
     element = item.get_item("ContourData")
     try:
@@ -217,58 +259,36 @@ def _points(item: Dataset, name: str) -> Float64[np.ndarray, "n 3"]:
         raise ValueError(
             f"expected contours of {name} with as many finite points as they say, got others; export it again"
         )
+    if np.abs(points).max() > _FARTHEST or flatness(points) > OFF_PLANE:
+        raise ValueError(
+            f"expected contours of {name} each in one plane and within {_FARTHEST / 1000:g} m, got others; "
+            "redraw it on the slices"
+        )
     return points
 
 
-def _planes(items: Sequence[Dataset], name: str, grid: Grid) -> dict[float, list[Polygon]]:
-    """Contours in indices (i, j), by the index k of their plane."""
-    planes: dict[float, list[Polygon]] = {}
-    step = grid.spacing[2]
-    for item in items:
-        index = indices(grid, _points(item, name))
-        depth = index[:, 2]
-        if (depth.max() - depth.min()) * step > _OFF_PLANE:
-            raise ValueError(
-                f"expected contours of {name} parallel to the slices of the scan, got one that crosses them; "
-                "read it on the series it was drawn on"
-            )
-        k = float(np.median(depth))
-        k = next((known for known in planes if abs(known - k) * step <= _SAME_PLANE), k)
-        planes.setdefault(k, []).append(np.ascontiguousarray(index[:, :2]))
-    return planes
-
-
-def _contour_spacing(rois: Mapping[str, _Roi]) -> float:
+def _contour_spacing(rois: Iterable[Planes]) -> float:
     """Distance between the slices that contours were drawn on (slices of the grid).
 
     The smallest gap inside any ROI: an ROI that skips slices stays as it was drawn.
     """
-    gaps = [float(np.diff(sorted(roi.planes)).min()) for roi in rois.values() if len(roi.planes) > 1]
+    gaps = [float(np.diff(sorted(planes)).min()) for planes in rois if len(planes) > 1]
     return min(gaps, default=1.0)
 
 
-def _rasterised(roi: _Roi, name: str, grid: Grid, spacing: float) -> Bool[torch.Tensor, "i j k"]:
-    """The mask of an ROI: each slice takes the nearest plane within half a contour spacing."""
-    planes = np.array(sorted(roi.planes))
-    mask = np.zeros(grid.shape, dtype=bool)
-    masks: dict[float, Bool[np.ndarray, "i j"]] = {}
-    for k in range(grid.shape[2]):
-        nearest = float(planes[np.argmin(np.abs(planes - k - 1e-3))])
-        # Half open, with rounding in the header to spare: a slice midway takes one plane only.
-        if -spacing / 2 <= k - nearest + 1e-3 < spacing / 2:
-            if nearest not in masks:
-                masks[nearest] = to_mask(roi.planes[nearest], grid.shape[:2])
-            mask[:, :, k] = masks[nearest]
-    if roi.kind in TARGETS:
-        _check_target(roi, name, grid, spacing, empty=not mask.any())
-    return torch.from_numpy(mask)
+def _mask(planes: Planes, kind: RoiType, name: str, grid: Grid, spacing: float) -> Mask:
+    """The mask of an ROI; a target is refused that the grid does not hold whole."""
+    mask = rasterised(planes, grid, spacing)
+    if kind in TARGETS:
+        _check_target(planes, name, grid, spacing, empty=not bool(mask.any()))
+    return mask
 
 
-def _check_target(roi: _Roi, name: str, grid: Grid, spacing: float, *, empty: bool) -> None:
+def _check_target(planes: Planes, name: str, grid: Grid, spacing: float, *, empty: bool) -> None:
     """Refuse a target that the grid does not hold whole."""
-    points = np.concatenate([p for polygons in roi.planes.values() for p in polygons])
-    low = np.array([*points.min(axis=0), min(roi.planes)])
-    high = np.array([*points.max(axis=0), max(roi.planes)])
+    points = np.concatenate([p for polygons in planes.values() for p in polygons])
+    low = np.array([*points.min(axis=0), min(planes)])
+    high = np.array([*points.max(axis=0), max(planes)])
     slack = np.array([0.5, 0.5, max(spacing / 2, 0.5)]) + 1e-3
     if (low < -slack).any() or (high > np.array(grid.shape) - 1 + slack).any():
         raise ValueError(f"expected target {name} inside the scan, got one that reaches beyond it")
