@@ -11,28 +11,31 @@ from planning.beams import Beam, ControlPoint
 from planning.dose.bixels import Bixels
 from planning.machine import Machine, Mlc
 
-Levels = Int64[np.ndarray, "rows columns"]
-Columns = Int64[np.ndarray, " rows"]
+from .engel import beam_on_time, engel
+from .openings import Decompose, Opening, clash
+from .xia_verhey import xia_verhey
+
+__all__ = [
+    "Decompose",
+    "Opening",
+    "Segment",
+    "beam_on_time",
+    "decompose",
+    "engel",
+    "quantise",
+    "sequence",
+    "settle",
+    "to_beam",
+    "xia_verhey",
+]
+
+# What cuts a map where nothing else is asked for.
+decompose = engel
 
 # Closed pairs wait this far under the jaw of bank A (mm at the isocentre).
 _UNDER_JAW = 5.0
-
-
-@dataclass(frozen=True, eq=False)
-class Opening:
-    """One shape on a lattice of bixels: in each row the columns from ``left`` up to ``right`` are open.
-
-    Parameters
-    ----------
-    weight
-        How long it is held, in levels.
-    left, right
-        First open column and first closed one after it, shape ``(rows,)``; equal where a row is closed.
-    """
-
-    weight: int
-    left: Columns
-    right: Columns
+# Leaf ends of neighbouring rows so near each other (mm) touch.
+_TOUCH = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,42 +54,6 @@ class Segment:
     weight: float
 
 
-def decompose(levels: Levels) -> list[Opening]:
-    """Openings whose weighted sum is a map of whole numbers, in the least possible beam-on time.
-
-    Engel, Discrete Appl. Math. 152, 35 (2005). With d_j = a_j - a_(j-1) along a row, a row needs the
-    time c = Σ max(0, d_j) and the map the greatest c of its rows. Each step takes the greatest weight u
-    for which an opening exists that leaves a map that needs u less; among those a row takes the interval
-    that removes most jumps d_j, because the jumps that are left bound the number of openings.
-
-    Parameters
-    ----------
-    levels
-        The map, shape ``(rows, columns)``, none negative; leaves travel along the columns.
-
-    Raises
-    ------
-    ValueError
-        If a level is negative.
-    """
-    if (levels < 0).any():
-        raise ValueError("expected a fluence map without negative levels")
-    rest = levels.copy()
-    columns = np.arange(levels.shape[1])
-    openings = []
-    while rest.any():
-        opening = _greatest(rest)
-        is_open = (columns >= opening.left[:, None]) & (columns < opening.right[:, None])
-        rest -= opening.weight * is_open
-        openings.append(opening)
-    return openings
-
-
-def beam_on_time(levels: Levels) -> int:
-    """The least sum of weights of any openings that make up a map."""
-    return int(np.maximum(_jumps(levels), 0).sum(axis=1).max(initial=0))
-
-
 def quantise(fluence: Float64[np.ndarray, "..."], n_levels: int) -> tuple[Int64[np.ndarray, "..."], float]:
     """Fluence in whole levels of its maximum, and the fluence of one level."""
     step = float(fluence.max(initial=0.0)) / n_levels
@@ -96,7 +63,12 @@ def quantise(fluence: Float64[np.ndarray, "..."], n_levels: int) -> tuple[Int64[
 
 
 def sequence(
-    weights: Float64[np.ndarray, " n"], bixels: Bixels, mlc: Mlc, n_levels: int = 8, min_area: float = 0.0
+    weights: Float64[np.ndarray, " n"],
+    bixels: Bixels,
+    mlc: Mlc,
+    n_levels: int = 8,
+    min_area: float = 0.0,
+    decompose: Decompose = engel,
 ) -> list[Segment]:
     """Segments of one beam that deliver its bixel weights, rounded to levels.
 
@@ -107,25 +79,64 @@ def sequence(
     bixels
         Where the bixels are: one row for each leaf pair, evenly spaced columns.
     mlc
-        The leaves.
+        The leaves. Where they may not interdigitate, no leaf of a segment passes the opposite leaf of a
+        neighbouring pair.
     n_levels
         Levels that the greatest weight is rounded to.
     min_area
         Openings smaller than this are left out (mm² at the isocentre), unless all are: a small target
         needs small openings.
+    decompose
+        Cuts the levels: :func:`planning.optimise.engel.engel` in the least beam-on time,
+        :func:`planning.optimise.xia_verhey.xia_verhey` in powers of two.
 
     Raises
     ------
     ValueError
-        If the leaves may not pass each other, cannot open as little as a bixel, or do not reach one.
+        If the leaves cannot open as little as a bixel, or do not reach one.
+    """
+    lattice = lattice_of(bixels, mlc)
+    whole, step = quantise(weights, n_levels)
+    levels = np.zeros(lattice.shape, dtype=np.int64)
+    levels[lattice.rows, lattice.columns] = whole
+    cut = [segment_of(opening, step, lattice, mlc) for opening in decompose(levels, mlc.interdigitation)]
+    return [segment for segment in cut if area(segment, mlc) >= min_area] or cut
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Where the bixels of a beam are among its leaves.
+
+    Parameters
+    ----------
+    rows, columns
+        Of each bixel, from the first leaf pair and the first column that have one.
+    shape
+        Number of rows and columns.
+    first_pair
+        The leaf pair of row 0.
+    edge, width
+        Where column 0 begins and how wide columns are (mm at the isocentre).
+    """
+
+    rows: Int64[np.ndarray, " n"]
+    columns: Int64[np.ndarray, " n"]
+    shape: tuple[int, int]
+    first_pair: int
+    edge: float
+    width: float
+
+
+def lattice_of(bixels: Bixels, mlc: Mlc) -> Lattice:
+    """The rows and columns of bixels, one row for each leaf pair.
+
+    Raises
+    ------
+    ValueError
+        If the leaves cannot open as little as a bixel, or do not reach one.
     """
     width = bixels.width[0]
     x, y = bixels.positions.T
-    if not mlc.interdigitation:
-        raise ValueError(
-            "expected leaves that may pass the opposite leaves of their neighbours, got a machine that "
-            "forbids it; choose another machine"
-        )
     if width < mlc.min_gap:
         raise ValueError(f"expected bixels wider than the leaf gap of {mlc.min_gap:g} mm, got {width:g} mm")
     if np.abs(x).max() + width / 2 > mlc.max_position + 1e-6:
@@ -133,18 +144,29 @@ def sequence(
             f"expected bixels within {mlc.max_position:g} mm of the axis, got one at {np.abs(x).max():g} mm; "
             "move the isocentre into the target"
         )
-    first = float(x.min()) - width / 2
-    columns = np.rint((x - first) / width - 0.5).astype(np.int64)
+    edge = float(x.min()) - width / 2
+    columns = np.rint((x - edge) / width - 0.5).astype(np.int64)
     pairs = np.searchsorted(mlc.boundaries, y) - 1
     if pairs.min() < 0 or pairs.max() >= len(mlc.boundaries) - 1:
         raise ValueError("expected every row of bixels behind a leaf pair; take a smaller target")
-    whole, step = quantise(weights, n_levels)
-    levels = np.zeros((len(mlc.boundaries) - 1, int(columns.max()) + 1), dtype=np.int64)
-    levels[pairs, columns] = whole
-    heights = np.diff(mlc.boundaries)
-    openings = decompose(levels)
-    large = [o for o in openings if float(((o.right - o.left) * width * heights).sum()) >= min_area]
-    return [Segment(first + width * np.stack([o.left, o.right]), o.weight * step) for o in large or openings]
+    first = int(pairs.min())
+    shape = (int(pairs.max()) - first + 1, int(columns.max()) + 1)
+    return Lattice(pairs - first, columns, shape, first, edge, width)
+
+
+def segment_of(opening: Opening, step: float, lattice: Lattice, mlc: Mlc) -> Segment:
+    """The leaves of an opening, whose levels weigh ``step``; pairs without bixels stay closed."""
+    after = len(mlc.boundaries) - 1 - lattice.first_pair - lattice.shape[0]
+    # Their leaves meet where those of the outermost row allow.
+    left = np.pad(opening.left, (lattice.first_pair, after), mode="edge")
+    right = left.copy()
+    right[lattice.first_pair : lattice.first_pair + lattice.shape[0]] = opening.right
+    return Segment(lattice.edge + lattice.width * np.stack([left, right]), opening.weight * step)
+
+
+def area(segment: Segment, mlc: Mlc) -> float:
+    """How large a segment's opening is (mm² at the isocentre)."""
+    return float(((segment.leaves[1] - segment.leaves[0]) * np.diff(mlc.boundaries)).sum())
 
 
 def settle(
@@ -152,13 +174,15 @@ def settle(
 ) -> tuple[Float64[np.ndarray, "segments 2 n"], tuple[float, float], tuple[float, float]]:
     """Leaves of each segment with the closed pairs put away, and the jaws along x and y of the beam.
 
-    The jaws stand around all openings of the beam; closed pairs wait under the jaw, with the smallest
-    gap, so that no closed leaf ends meet in the field.
+    The jaws stand around all openings of the beam. Closed pairs wait under the jaw, with the smallest
+    gap, so that no closed leaf ends meet in the field. Where leaves may not interdigitate, a closed pair
+    between open ones must stay where it is; only those behind the jaws across the leaves open their gap.
 
     Raises
     ------
     ValueError
-        If there is no segment, or one without an opening.
+        If there is no segment, one without an opening, or one in which leaves pass the opposite leaves of
+        their neighbours on a machine that forbids it.
     """
     shapes = np.array([segment.leaves for segment in segments])
     is_open = shapes[:, 1] > shapes[:, 0] if len(segments) else np.zeros((1, 1), dtype=bool)
@@ -168,8 +192,20 @@ def settle(
     pairs = np.flatnonzero(is_open.any(axis=0))
     jaws_x = (float(shapes[:, 0][is_open].min()), float(shapes[:, 1][is_open].max()))
     jaws_y = (float(mlc.boundaries[pairs[0]]), float(mlc.boundaries[pairs[-1] + 1]))
-    parked = max(jaws_x[0] - _UNDER_JAW, mlc.min_gap - mlc.max_position)
-    shapes[:, 0][~is_open], shapes[:, 1][~is_open] = parked - mlc.min_gap, parked
+    if mlc.interdigitation:
+        parked = max(jaws_x[0] - _UNDER_JAW, mlc.min_gap - mlc.max_position)
+        shapes[:, 0][~is_open], shapes[:, 1][~is_open] = parked - mlc.min_gap, parked
+        return shapes, jaws_x, jaws_y
+    if any(clash(left, right, _TOUCH) for left, right in shapes):
+        raise ValueError(
+            f"expected leaves that do not pass the opposite leaves of their neighbours on {machine.name}, "
+            "got a segment in which they do; sequence the fluence for this machine"
+        )
+    behind = np.delete(np.arange(shapes.shape[2]), np.arange(pairs[0], pairs[-1] + 1))
+    middle = np.clip(
+        shapes[:, 0, behind], mlc.min_gap / 2 - mlc.max_position, mlc.max_position - mlc.min_gap / 2
+    )
+    shapes[:, 0, behind], shapes[:, 1, behind] = middle - mlc.min_gap / 2, middle + mlc.min_gap / 2
     return shapes, jaws_x, jaws_y
 
 
@@ -201,48 +237,3 @@ def to_beam(beam: Beam, segments: Sequence[Segment], machine: Machine) -> Beam:
         for reached in span
     )
     return replace(beam, mu=mu, control_points=points)
-
-
-def _jumps(levels: Levels) -> Int64[np.ndarray, "rows ends"]:
-    """Differences along each row, from and to closed leaves at its ends: one more than columns."""
-    return np.diff(levels, axis=1, prepend=0, append=0)
-
-
-def _greatest(rest: Levels) -> Opening:
-    """The opening of greatest weight that shortens the time left by its weight."""
-    jumps = _jumps(rest)
-    need = np.maximum(jumps, 0).sum(axis=1)
-    slack = need.max() - need
-    lowest = _lowest(rest)
-    rise, fall = jumps[:, :, None], -jumps[:, None, :]
-    for u in range(int(min(rest.max(), need.max())), 0, -1):
-        # The row's need falls by u where both ends have a jump of at least u to take it from.
-        saved = np.clip(rise, 0, u) + np.clip(fall, 0, u) - u
-        fits = (lowest >= u) & (saved >= (u - slack)[:, None, None])
-        may_close = slack >= u
-        if not (fits.any(axis=(1, 2)) | may_close).all():
-            continue
-        fewer = 1 * (rise == u) - 1 * (rise == 0) + 1 * (fall == u) - 1 * (fall == 0)
-        return _choose(u, fits, fewer, may_close)
-    raise AssertionError("a weight of 1 always fits")
-
-
-def _choose(u: int, fits: np.ndarray, fewer: np.ndarray, may_close: np.ndarray) -> Opening:
-    """In each row the fitting interval that removes most jumps, and of those the longest."""
-    n_rows, n = fits.shape[0], fits.shape[1]
-    length = np.arange(n)[None, :] - np.arange(n)[:, None]
-    score = np.where(fits, fewer * 2 * n + length, np.iinfo(np.int64).min).reshape(n_rows, -1)
-    best = score.argmax(axis=1)
-    # A closed row removes no jump and has no length: its score is zero.
-    closed = may_close & (score[np.arange(n_rows), best] <= 0)
-    left, right = np.unravel_index(best, (n, n))
-    return Opening(u, np.where(closed, 0, left), np.where(closed, 0, right))
-
-
-def _lowest(rest: Levels) -> Int64[np.ndarray, "rows ends ends"]:
-    """Least level of every interval [l, r) of every row; -1 where r <= l."""
-    n_rows, n = rest.shape
-    lowest = np.full((n_rows, n + 1, n + 1), -1, dtype=np.int64)
-    for start in range(n):
-        lowest[:, start, start + 1 :] = np.minimum.accumulate(rest[:, start:], axis=1)
-    return lowest

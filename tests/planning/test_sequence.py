@@ -1,72 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from planning.beams import Beam
 from planning.dose.bixels import Bixels
 from planning.machine import Mlc, load_machine
-from planning.optimise.sequence import Segment, beam_on_time, decompose, quantise, sequence, to_beam
-
-maps = arrays(
-    np.int64,
-    st.tuples(st.integers(1, 6), st.integers(1, 9)),
-    elements=st.integers(0, 9),
-)
-
-
-def total(openings, shape):
-    columns = np.arange(shape[1])
-    out = np.zeros(shape, dtype=np.int64)
-    for o in openings:
-        out += o.weight * ((columns >= o.left[:, None]) & (columns < o.right[:, None]))
-    return out
-
-
-@settings(max_examples=150, deadline=None)
-@given(maps)
-def test_openings_add_up_to_the_map(levels):
-    assert (total(decompose(levels), levels.shape) == levels).all()
-
-
-@settings(max_examples=150, deadline=None)
-@given(maps)
-def test_beam_on_time_is_the_least_possible(levels):
-    # The greatest row sum of upward steps bounds every unconstrained decomposition from below.
-    upward = np.maximum(np.diff(np.pad(levels, ((0, 0), (1, 1))), axis=1), 0).sum(axis=1).max()
-    openings = decompose(levels)
-    assert sum(o.weight for o in openings) == upward == beam_on_time(levels)
-    assert all(o.weight > 0 and (o.right >= o.left).all() for o in openings)
-
-
-def test_a_flat_field_is_one_opening():
-    (opening,) = decompose(np.full((4, 6), 7))
-    assert opening.weight == 7
-    assert (opening.right - opening.left == 6).all()
-
-
-def test_a_map_of_zero_needs_no_opening():
-    assert decompose(np.zeros((3, 3), dtype=np.int64)) == []
-
-
-def sweep(levels):
-    """Number of shapes of the unidirectional sweep (Bortfeld et al. 1994): one for every unit of time."""
-    jumps = np.diff(np.pad(levels, ((0, 0), (1, 1))), axis=1)
-    rows = [
-        (np.repeat(np.arange(len(j)), np.maximum(j, 0)), np.repeat(np.arange(len(j)), np.maximum(-j, 0)))
-        for j in jumps
-    ]
-    time = max(len(start) for start, _ in rows)
-    shapes = [tuple((int(a[t]), int(b[t])) if t < len(a) else (0, 0) for a, b in rows) for t in range(time)]
-    return len(set(shapes))
-
-
-def test_fewer_openings_than_a_sweep_of_the_leaves():
-    rng = np.random.default_rng(1)
-    fields = [rng.integers(0, 11, (15, 15)) for _ in range(5)]
-    ours, theirs = [len(decompose(f)) for f in fields], [sweep(f) for f in fields]
-    assert all(our < 0.5 * their for our, their in zip(ours, theirs, strict=True))
+from planning.optimise.openings import clash
+from planning.optimise.sequence import Segment, engel, quantise, sequence, settle, to_beam, xia_verhey
 
 
 def test_rounding_errs_by_half_a_level_at_most():
@@ -94,12 +35,19 @@ Y = np.arange(-7.5, 8.0, 5.0)
 LATTICE = Bixels(np.array([(x, y) for y in Y for x in X]))
 
 
-def test_segments_deliver_the_quantised_fluence():
+BOTH = pytest.mark.parametrize("decompose", [engel, xia_verhey])
+
+
+@BOTH
+@pytest.mark.parametrize("interdigitation", [True, False])
+def test_segments_deliver_the_quantised_fluence(decompose, interdigitation):
     fluence = np.random.default_rng(2).random((4, 6))
     levels, step = quantise(fluence, 12)
     delivered = np.zeros((8, 6))
-    for s in sequence(fluence.ravel(), LATTICE, mlc(), 12):
+    leaves = mlc(interdigitation=interdigitation)
+    for s in sequence(fluence.ravel(), LATTICE, leaves, 12, decompose=decompose):
         delivered += s.weight * ((s.leaves[0][:, None] < X) & (s.leaves[1][:, None] > X))
+        assert interdigitation or not clash(*s.leaves)
     assert np.allclose(delivered[2:6], levels * step)
     assert (delivered[:2] == 0).all()
     assert (delivered[6:] == 0).all()
@@ -131,8 +79,6 @@ def test_bixels_outside_the_target_stay_closed():
 
 def test_impossible_leaves_are_refused():
     weights = np.ones(24)
-    with pytest.raises(ValueError, match="may pass the opposite"):
-        sequence(weights, LATTICE, mlc(interdigitation=False))
     with pytest.raises(ValueError, match="leaf gap"):
         sequence(weights, LATTICE, mlc(min_gap=6.0))
     with pytest.raises(ValueError, match="of the axis"):
@@ -174,6 +120,34 @@ def test_closed_pairs_wait_under_the_jaw_with_the_smallest_gap():
     assert (point.leaves[1, closed] < point.jaws_x[0]).all()
     assert np.allclose(point.leaves[1, closed] - point.leaves[0, closed], machine.mlc.min_gap)
     assert np.abs(point.leaves).max() <= machine.mlc.max_position
+
+
+STIFF = replace(
+    load_machine("generic-6mv"), mlc=replace(load_machine("generic-6mv").mlc, interdigitation=False)
+)
+
+
+@BOTH
+def test_leaves_that_may_not_interdigitate_do_not_in_any_control_point(decompose):
+    # Two islands side by side, a closed pair between them.
+    fluence = np.zeros((4, 6))
+    fluence[:2, :2], fluence[3, 3:] = [[1.0, 0.5], [0.25, 1.0]], [1.0, 0.5, 0.75]
+    segments = sequence(fluence.ravel(), LATTICE, STIFF.mlc, 4, decompose=decompose)
+    beam = to_beam(Beam(0.0, 0.0, 0.0, np.zeros(3)), segments, STIFF)
+    for point in beam.control_points:
+        assert not clash(*point.leaves, slack=1e-9)
+        inside = slice(38, 42)
+        gaps = point.leaves[1] - point.leaves[0]
+        assert (np.delete(gaps, inside) >= STIFF.mlc.min_gap - 1e-9).all()
+        assert ((gaps[inside] == 0) | (gaps[inside] >= STIFF.mlc.min_gap)).all()
+
+
+def test_a_segment_that_a_machine_may_not_take_is_refused():
+    leaves = np.zeros((2, 80))
+    leaves[:, 40], leaves[:, 41] = (-20.0, -10.0), (10.0, 20.0)
+    assert len(settle([Segment(leaves, 1.0)], load_machine("generic-6mv"))[0]) == 1
+    with pytest.raises(ValueError, match="sequence the fluence for this machine"):
+        settle([Segment(leaves, 1.0)], STIFF)
 
 
 def test_a_beam_without_an_opening_is_refused():
