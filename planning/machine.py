@@ -214,10 +214,10 @@ def read_machine(folder: Path) -> Machine:
     try:
         described = json.loads((folder / "machine.json").read_text(encoding="utf-8"))
         mlc, limits = described.pop("mlc"), described.pop("limits", {})
-        edges = {key: np.array(mlc.pop(key, []), dtype=np.float64) for key in ("boundaries", "lower")}
+        upper, lower = (np.array(mlc.pop(key, []), dtype=np.float64) for key in ("boundaries", "lower"))
         shared = described.pop("beam", None)
         machine = Machine(
-            mlc=_expect_leaves(Mlc(**edges, **mlc)),
+            mlc=_expect_leaves(Mlc(upper, lower=lower, **mlc)),
             beam=_read_beam(folder if shared is None else _FOLDER / Path(shared).name),
             jaws=_expect_axes(described.pop("jaws", ("x", "y"))),
             # JSON knows lists, not pairs.

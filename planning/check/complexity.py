@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float64
 from planning.beams import Beam, ControlPoint
 from planning.machine import Machine
 from planning.plan import Plan
+from planning.rows import left_open, rows_of
 
 # Narrower openings of a leaf pair (mm at the isocentre) count as small.
 SMALL = 10.0
@@ -26,7 +27,7 @@ class Complexity:
     area_mm2
         Mean open area (mm² at the isocentre).
     small_share
-        Share of the open leaf pairs that are open by less than 10 mm.
+        Share of the open leaf pairs (with two layers: rows) that are open by less than 10 mm.
     mu_per_gray
         Monitor units for each Gy prescribed.
     """
@@ -43,7 +44,8 @@ def complexity(plan: Plan, machine: Machine) -> Complexity:
     The modulation complexity score is that of McNiven, Sharpe, Purdie, Med. Phys. 37, 505 (2010): the
     product of how alike neighbouring leaves stand and how much of the beam's largest opening is open,
     weighted by monitor units; between control points that move, of the means of both ends (Masi et al.,
-    Med. Phys. 40, 071718 (2013)).
+    Med. Phys. 40, 071718 (2013)). Where there are two layers of leaves, a row's opening is what both leave
+    open, and its ends take the place of the leaves.
 
     Parameters
     ----------
@@ -68,11 +70,12 @@ def complexity(plan: Plan, machine: Machine) -> Complexity:
 
 def _of_beam(beam: Beam, machine: Machine) -> tuple[float, float, float]:
     """Score, open area and share of small openings of one beam."""
-    points = beam.control_points
-    opened = np.stack([_opened(point, machine) for point in points])
-    heights = np.stack([_heights(point, machine) for point in points])
+    points, rows = beam.control_points, rows_of(machine.mlc)
+    ends = [left_open(point.leaves, rows) for point in points]
+    opened = np.stack([_opened(own, point, machine) for own, point in zip(ends, points, strict=True)])
+    heights = np.stack([np.diff(np.clip(rows.edges, *point.jaws_y)) for point in points])
     is_open = (opened > 0) & (heights > 0)
-    alike = np.array([_alike(point, own) for point, own in zip(points, is_open, strict=True)])
+    alike = np.array([_alike(*one) for one in zip(ends, is_open, strict=True)])
     gaps = np.where(is_open, opened, 0.0)
     largest = gaps.max(axis=0).sum()
     filled = gaps.sum(axis=1) / (largest or 1.0)
@@ -87,25 +90,19 @@ def _mean(shares: Float64[np.ndarray, " spans"], values: Float64[np.ndarray, " p
     return float(shares @ ((values[:-1] + values[1:]) / 2))
 
 
-def _opened(point: ControlPoint, machine: Machine) -> Float64[np.ndarray, " pairs"]:
-    """How wide each pair is open between the jaws (mm); pairs as narrow as the leaf gap are closed."""
-    left, right = np.clip(point.leaves, *point.jaws_x)
+def _opened(
+    ends: Float64[np.ndarray, "2 rows"], point: ControlPoint, machine: Machine
+) -> Float64[np.ndarray, " rows"]:
+    """How wide each row is open between the jaws (mm); those as narrow as the leaf gap are closed."""
+    left, right = np.clip(ends, *point.jaws_x)
     wide = right - left
     return np.where(wide > machine.mlc.min_gap + 1e-6, wide, 0.0)
 
 
-def _heights(point: ControlPoint, machine: Machine) -> Float64[np.ndarray, " pairs"]:
-    low, high = (
-        np.clip(machine.mlc.boundaries[:-1], *point.jaws_y),
-        np.clip(machine.mlc.boundaries[1:], *point.jaws_y),
-    )
-    return np.asarray(high - low, dtype=np.float64)
-
-
-def _alike(point: ControlPoint, is_open: Bool[np.ndarray, " pairs"]) -> float:
+def _alike(ends: Float64[np.ndarray, "2 rows"], is_open: Bool[np.ndarray, " rows"]) -> float:
     """Leaf sequence variability: how little neighbouring open leaves differ, over both banks."""
     found = 1.0
-    for bank in point.leaves:
+    for bank in ends:
         found *= _bank(bank[is_open])
     return found
 

@@ -13,6 +13,7 @@ from planning.beams import Beam, ControlPoint
 from planning.machine import Machine, Mlc
 
 from .bixels import Bixels
+from .layers import passed, strips
 
 # Side of a pixel (mm): leaves and bixels are whole numbers of them.
 PIXEL = 1.0
@@ -77,12 +78,13 @@ def openness(
 
     A pixel that an edge cuts gets the share of its area, so that the share changes with leaves and
     jaws at the rate of the pixels they are passing: differentiable in all of them. Leaves let
-    ``transmission`` through, jaws nothing; open leaf pairs are wider by the dosimetric leaf gap.
+    ``transmission`` through, jaws nothing; open leaf pairs are wider by the dosimetric leaf gap. What
+    passes two layers of leaves is, at every point, the product of what passes each.
 
     Parameters
     ----------
     leaves
-        Positions of bank A and bank B (mm at the isocentre) of each aperture.
+        Positions of bank A and bank B (mm at the isocentre) of each aperture, layer after layer.
     jaws_x, jaws_y
         Positions of the jaw pairs (mm at the isocentre).
     lattice
@@ -96,16 +98,19 @@ def openness(
         + lattice.pixel * torch.arange(count, dtype=leaves.dtype, device=leaves.device)
         for start, count in zip(lattice.origin, lattice.shape, strict=True)
     )
-    left, right = widened(leaves, mlc)
-    left, right = torch.maximum(left, jaws_x[:, :1]), torch.minimum(right, jaws_x[:, 1:])
-    edges = torch.from_numpy(mlc.boundaries).to(leaves)
-    low, high = torch.maximum(edges[:-1], jaws_y[:, :1]), torch.minimum(edges[1:], jaws_y[:, 1:])
-    along = covered(x, lattice.pixel, left, right)
-    across = covered(y, lattice.pixel, low, high)
     inside = covered(x, lattice.pixel, jaws_x[:, :1], jaws_x[:, 1:]).transpose(1, 2) * covered(
         y, lattice.pixel, jaws_y[:, :1], jaws_y[:, 1:]
     )
-    return mlc.transmission * inside + (1 - mlc.transmission) * torch.einsum("bpx,bpy->bxy", along, across)
+
+    def opened(left: Tensor, right: Tensor, edges: np.ndarray) -> Tensor:
+        left, right = torch.maximum(left, jaws_x[:, :1]), torch.minimum(right, jaws_x[:, 1:])
+        at = torch.from_numpy(edges).to(leaves)
+        low, high = torch.maximum(at[:-1], jaws_y[:, :1]), torch.minimum(at[1:], jaws_y[:, 1:])
+        along = covered(x, lattice.pixel, left, right)
+        return torch.einsum("bpx,bpy->bxy", along, covered(y, lattice.pixel, low, high))
+
+    together, each = strips(*widened(leaves, mlc), mlc)
+    return passed(inside, opened(*together), [opened(*own) for own in each], mlc)
 
 
 def covered(
@@ -204,9 +209,8 @@ def expect_leaves(leaves: Float64[np.ndarray, "2 n"], machine: Machine) -> None:
     ValueError
         If not.
     """
-    n_pairs = len(machine.mlc.boundaries) - 1
-    if leaves.shape[1] != n_pairs:
-        raise ValueError(f"expected {n_pairs} leaf pairs, got {leaves.shape[1]}")
+    if leaves.shape[1] != machine.mlc.n_pairs:
+        raise ValueError(f"expected {machine.mlc.n_pairs} leaf pairs, got {leaves.shape[1]}")
     if (leaves[1] < leaves[0] - 1e-6).any():
         raise ValueError("expected leaves of bank A left of bank B, got leaves that overlap")
 
@@ -230,13 +234,17 @@ def transmitted(
     x, y = bixels.positions.T
     in_x = _overlap(x - half[0], x + half[0], *jaws_x) / bixels.width[0]
     in_y = _overlap(y - half[1], y + half[1], *jaws_y) / bixels.width[1]
-    # Rows: bixels; columns: leaf pairs.
-    low, high = np.clip(mlc.boundaries[:-1], *jaws_y), np.clip(mlc.boundaries[1:], *jaws_y)
-    across = _overlap((y - half[1])[:, None], (y + half[1])[:, None], low, high) / bixels.width[1]
-    seen = np.stack([end[0].numpy() for end in widened(torch.from_numpy(leaves)[None], mlc)])
-    left, right = np.clip(seen, *jaws_x)
-    along = _overlap((x - half[0])[:, None], (x + half[0])[:, None], left, right) / bixels.width[0]
-    return mlc.transmission * in_x * in_y + (1 - mlc.transmission) * (across * along).sum(axis=1)
+
+    def opened(left: Tensor, right: Tensor, edges: np.ndarray) -> np.ndarray:
+        # Rows: bixels; columns: leaf pairs.
+        low, high = np.clip(edges[:-1], *jaws_y), np.clip(edges[1:], *jaws_y)
+        across = _overlap((y - half[1])[:, None], (y + half[1])[:, None], low, high) / bixels.width[1]
+        start, end = np.clip(np.stack([left[0].numpy(), right[0].numpy()]), *jaws_x)
+        along = _overlap((x - half[0])[:, None], (x + half[0])[:, None], start, end) / bixels.width[0]
+        return np.asarray((across * along).sum(axis=1))
+
+    together, each = strips(*widened(torch.from_numpy(leaves)[None], mlc), mlc)
+    return passed(in_x * in_y, opened(*together), [opened(*own) for own in each], mlc)
 
 
 def _overlap(

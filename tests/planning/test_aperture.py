@@ -106,3 +106,89 @@ def test_what_is_delivered_is_monitor_units_times_the_open_area():
     assert (beam.gantry, beam.couch, beam.collimator) == (30.0, 5.0, 10.0)
     total = float(fluence.values.sum()) * fluence.pixel**2
     assert total == pytest.approx(80 * machine.fluence_per_mu * 400, rel=1e-5)
+
+
+STACKED = load_machine("stacked-6mv")
+UPPER = len(STACKED.mlc.boundaries) - 1
+WINDOW = (-140.0, 140.0)
+
+
+def _random_leaves(seed, n=1):
+    ends = np.random.default_rng(seed).uniform(-60, 60, (n, 2, STACKED.mlc.n_pairs))
+    return np.sort(ends, axis=1)
+
+
+def _fine(leaves, machine, pixel=0.5):
+    """Openness on pixels that no edge of these leaves cuts."""
+    lattice = lattice_over((-70.0, 70.0), (-50.0, 50.0), pixel)
+    return openness(torch.from_numpy(leaves), _jaws(*WINDOW), _jaws(*WINDOW), lattice, machine)
+
+
+def _layer(edges):
+    mlc = replace(STACKED.mlc, boundaries=edges, lower=np.zeros(0))
+    return replace(STACKED, mlc=mlc)
+
+
+def test_two_layers_let_through_the_product_of_what_each_does():
+    # On whole half millimetres, so that every pixel is open or closed.
+    leaves = np.round(_random_leaves(0) * 2) / 2
+    machine = replace(STACKED, mlc=replace(STACKED.mlc, dosimetric_gap=1.0, transmission=0.2))
+    upper, lower = (
+        replace(_layer(edges), mlc=replace(machine.mlc, boundaries=edges, lower=np.zeros(0)))
+        for edges in machine.mlc.layers
+    )
+    product = _fine(leaves[..., :UPPER], upper) * _fine(leaves[..., UPPER:], lower)
+    torch.testing.assert_close(_fine(leaves, machine), product)
+    assert {round(v, 6) for v in product.unique().tolist()} == {0.04, 0.2, 1.0}
+
+
+def test_pixels_that_leaves_cut_get_the_mean_of_the_product():
+    leaves = _random_leaves(1)
+    coarse = _fine(leaves, STACKED, 2.5)
+    fine = _fine(leaves, STACKED, 0.05).reshape(1, 56, 50, 40, 50).mean(dim=(2, 4))
+    torch.testing.assert_close(coarse, fine, atol=1e-9, rtol=0)
+
+
+def test_layers_shifted_by_half_a_leaf_open_half_a_leaf():
+    leaves = np.zeros((1, 2, STACKED.mlc.n_pairs))
+    # One pair of each layer, 10 mm wide: -5 to 5 mm above, 0 to 10 mm below.
+    leaves[:, 0, [14, UPPER + 14]], leaves[:, 1, [14, UPPER + 14]] = -20.0, 20.0
+    machine = replace(STACKED, mlc=replace(STACKED.mlc, transmission=0.0, dosimetric_gap=0.0))
+    assert float(_fine(leaves, machine).sum()) * 0.25 == pytest.approx(40 * 5)
+    one = replace(_layer(STACKED.mlc.boundaries), mlc=replace(machine.mlc, lower=np.zeros(0)))
+    assert float(_fine(leaves[..., :UPPER], one).sum()) * 0.25 == pytest.approx(40 * 10)
+
+
+def test_closed_layers_leak_the_square_of_what_one_leaks():
+    leaves = np.zeros((1, 2, STACKED.mlc.n_pairs))
+    share = _fine(leaves, STACKED)
+    torch.testing.assert_close(share, torch.full_like(share, STACKED.mlc.transmission**2))
+
+
+def test_two_layers_are_differentiable_in_every_leaf():
+    leaves = torch.from_numpy(_random_leaves(2)).requires_grad_()
+    lattice = lattice_over((-70.0, 70.0), (-20.0, 20.0), 5.0)
+    weight = torch.rand(1, *lattice.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def total(leaves):
+        share = openness(leaves, _jaws(*WINDOW), _jaws(*WINDOW), lattice, STACKED)
+        return (share * weight).sum()
+
+    assert torch.autograd.gradcheck(total, leaves, eps=1e-5, atol=1e-6)
+
+
+def test_bixels_behind_two_layers_get_the_mean_of_their_pixels():
+    leaves = _random_leaves(3)
+    x, y = np.meshgrid(np.arange(-68.75, 70, 2.5), np.arange(-47.5, 50, 5.0), indexing="ij")
+    bixels = Bixels(np.stack([x.ravel(), y.ravel()], axis=1), (2.5, 5.0))
+    share = transmitted(leaves[0], WINDOW, WINDOW, bixels, STACKED).reshape(x.shape)
+    mean = _fine(leaves, STACKED)[0].reshape(56, 5, 20, 10).mean(dim=(1, 3))
+    np.testing.assert_allclose(share, mean.numpy(), atol=1e-9)
+
+
+def test_positions_of_one_layer_only_are_refused():
+    points = tuple(
+        ControlPoint(share, 0.0, WINDOW, WINDOW, _random_leaves(4)[0][:, :UPPER]) for share in (0.0, 1.0)
+    )
+    with pytest.raises(ValueError, match="expected 57 leaf pairs, got 29"):
+        delivered(Beam(0.0, 0.0, 0.0, np.zeros(3), "1", 1.0, points), STACKED)

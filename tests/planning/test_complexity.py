@@ -64,3 +64,16 @@ def test_jaws_close_what_leaves_leave_open():
 def test_a_plan_without_monitor_units_is_refused():
     with pytest.raises(ValueError, match="expected beams with monitor units, got none"):
         complexity(_plan((-50.0, 50.0), mu=0.0), MACHINE)
+
+
+def test_behind_two_layers_an_opening_is_what_both_leave_open():
+    machine = load_machine("stacked-6mv")
+    leaves = np.zeros((2, machine.mlc.n_pairs))
+    # Pairs -5 to 5 and 5 to 15 mm above, 0 to 10 mm below: 0 to 10 mm, as wide as the narrower one.
+    leaves[:, 14], leaves[:, 15], leaves[:, 29 + 14] = (-50.0, 50.0), (-50.0, 50.0), (-30.0, 50.0)
+    full = (-140.0, 140.0)
+    points = tuple(ControlPoint(share, 0.0, full, full, leaves) for share in (0.0, 1.0))
+    plan = Plan((Beam(0.0, 0.0, 0.0, np.zeros(3), "1", 50.0, points),), Prescription(2.0, 1), machine.name)
+    found = complexity(plan, machine)
+    assert found.area_mm2 == pytest.approx(10 * 80)
+    assert found.modulation_score == pytest.approx(1.0)
