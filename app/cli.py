@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .cli_evaluate import evaluate_app
 from .console import RESEARCH_ONLY, answer, one_sentence, progress_bar
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ machine_app = typer.Typer(
     help="Beam models of linacs: what there is, and new ones from measurements.", no_args_is_help=True
 )
 app.add_typer(machine_app, name="machine")
+app.add_typer(evaluate_app, name="evaluate")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Scan = Annotated[Path, typer.Argument(help="A NIfTI file, a DICOM file or a folder with one DICOM series.")]

@@ -1,0 +1,87 @@
+"""``spindose evaluate``: figures of plans and doses. What a command needs is imported when it runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import answer, one_sentence, progress_bar
+
+evaluate_app = typer.Typer(help="Figures of a plan or a dose, for people and programs.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+Structures = Annotated[
+    Path | None, typer.Option(help="An RTSTRUCT, or a folder of masks (NIfTI, or as Spindose writes them).")
+]
+
+
+@evaluate_app.command("dose")
+def evaluate_dose(
+    dose: Annotated[Path, typer.Argument(help="The dose to evaluate: RTDOSE or NIfTI.")],
+    reference: Annotated[Path, typer.Option(help="The dose to compare it with: RTDOSE or NIfTI.")],
+    structures: Structures = None,
+    gamma: Annotated[str, typer.Option(help="Gamma criterion: percent / mm.")] = "3/3",
+    cutoff: Annotated[float, typer.Option(help="Leave out what is under this % of the maximum.")] = 10.0,
+    local: Annotated[
+        bool, typer.Option("--local", help="Percent of each point's own dose, not of the maximum.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Gamma, differences, and metrics of histograms against a reference dose.
+
+    Example: `spindose evaluate dose dose.dcm --reference measured.dcm --gamma 2/2 --json`
+    """
+    with one_sentence(), progress_bar() as progress:
+        from .evaluate_dose import evaluate_dose, lines, parse_criterion
+
+        found = evaluate_dose(
+            dose, reference, structures, parse_criterion(gamma, cutoff, local=local), progress
+        )
+    answer(found, lines(found), as_json)
+
+
+@evaluate_app.command("plan")
+def evaluate_plan(
+    plan: Annotated[
+        Path, typer.Argument(help="An RTPLAN, a planned folder, or a folder with one RTPLAN in it.")
+    ],
+    dose: Annotated[Path | None, typer.Option(help="Its RTDOSE (or NIfTI).")] = None,
+    structures: Structures = None,
+    goals: Annotated[
+        Path | None, typer.Option(help="A goal sheet (TOML); the brain sheet otherwise.")
+    ] = None,
+    prescription: Annotated[
+        str | None, typer.Option(help="Total dose in Gy / fractions; what the plan says otherwise.")
+    ] = None,
+    qatrack: Annotated[
+        Path | None, typer.Option(help="Also write the body that QATrack+ takes for a performed test list.")
+    ] = None,
+    qatrack_list: Annotated[
+        Path | None,
+        typer.Option(help="Which list of your QATrack+, and which figure each test takes (TOML)."),
+    ] = None,
+    attach: Annotated[
+        list[Path] | None, typer.Option(help="A file to send along, such as report.pdf.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Goals, metrics, indices, complications, modulation and delivery time of a plan.
+
+    Example: `spindose evaluate plan demo --json`
+    """
+    with one_sentence():
+        from datetime import datetime
+
+        from planning.plan import parse_prescription
+
+        from .evaluate import Asked, evaluate_plan, lines
+        from .evaluate_qatrack import expect_both, read_test_list, write_body
+
+        expect_both(qatrack, qatrack_list)
+        wanted = None if qatrack_list is None else read_test_list(qatrack_list)
+        started = datetime.now().astimezone()
+        rx = None if prescription is None else parse_prescription(prescription)
+        found = evaluate_plan(Asked(plan, dose, structures, goals, rx))
+        if wanted is not None and qatrack is not None:
+            write_body(qatrack, wanted, found, started, datetime.now().astimezone(), attach or ())
+    answer(found, lines(found), as_json)
