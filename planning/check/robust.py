@@ -1,4 +1,4 @@
-"""How a plan fares when the patient lies elsewhere or tissue is denser: its goals in every scenario."""
+"""How a plan fares when the patient lies or is shaped otherwise or is denser: its goals in every scenario."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +8,8 @@ import numpy as np
 from imaging.grid import Grid
 from imaging.structures import StructureSet
 from imaging.volume import Volume
+from planning.density import covering
+from planning.displacement import carried_back
 from planning.dose.forward import calculate
 from planning.goals import Comparison, Goal
 from planning.machine import Machine
@@ -15,6 +17,7 @@ from planning.plan import Plan, Prescription
 from planning.scenarios import Scenario, expect_scenarios, perturbed, shifted
 
 from .dvh import Dvh, histograms, share_at_dose
+from .envelope import Envelope, widened
 from .judge import GoalResult, judge
 
 Progress = Callable[[str, float], None]
@@ -78,11 +81,17 @@ class Robustness:
         Every goal.
     coverage
         V95% of the targets.
+    results
+        For each scenario, every goal in it.
+    envelopes
+        For each structure, between what its histogram lies.
     """
 
     scenarios: tuple[Scenario, ...]
     bands: tuple[Band, ...]
     coverage: tuple[Coverage, ...]
+    results: tuple[tuple[GoalResult, ...], ...]
+    envelopes: Mapping[str, Envelope]
 
 
 def robustness(
@@ -96,11 +105,12 @@ def robustness(
     machine: Machine,
     *,
     deviation: Volume | None = None,
+    distortion: Volume | None = None,
     progress: Progress | None = None,
 ) -> Robustness:
     """The goals of a plan and the coverage of its targets in every scenario, on the dose of its segments.
 
-    Each scenario costs one forward dose; memory holds one dose and the histograms of all.
+    Each scenario costs one forward dose; memory holds the dose and the histograms of one, and curves.
 
     Parameters
     ----------
@@ -123,6 +133,9 @@ def robustness(
         The machine that the plan names.
     deviation
         One standard deviation of the density; needed where a scenario has an error of it.
+    distortion
+        Displacement (mm) by the MR scanner, tissue at x appearing at x + u(x); needed where a scenario has
+        one.
     progress
         Told the scenarios done.
 
@@ -133,14 +146,32 @@ def robustness(
         :func:`planning.dose.forward.calculate` refuses.
     """
     told = expect_scenarios(scenarios)
-    found = [
-        histograms(dose, structures)
-        for dose in doses(plan, told, density, grid, machine, deviation=deviation, progress=progress)
-    ]
+    results, covered = [], []
+    envelopes: dict[str, Envelope] = {}
+    for dose in doses(
+        plan,
+        told,
+        density,
+        grid,
+        machine,
+        deviation=deviation,
+        distortion=distortion,
+        drawn=structures.grid,
+        progress=progress,
+    ):
+        dvhs = histograms(dose, structures)
+        results.append(judge(goals, dvhs, plan.prescription))
+        covered.append(
+            [share_at_dose(dvhs[t], 0.95 * plan.prescription.dose_gy) for t in targets if t in dvhs]
+        )
+        envelopes = widened(envelopes, dvhs)
+    present = [t for t in targets if t in envelopes]
     return Robustness(
         told,
-        bands(goals, found, told, plan.prescription),
-        tuple(_coverage(name, found, told, plan.prescription) for name in targets if name in found[0]),
+        tuple(_band([result[n] for result in results], told) for n in range(len(goals))),
+        tuple(_coverage(name, [one[n] for one in covered], told) for n, name in enumerate(present)),
+        tuple(results),
+        envelopes,
     )
 
 
@@ -152,12 +183,22 @@ def doses(
     machine: Machine,
     *,
     deviation: Volume | None = None,
+    distortion: Volume | None = None,
+    drawn: Grid | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Volume]:
-    """Total dose (Gy) of a plan in each scenario, in the patient's coordinates; parameters as above."""
+    """Total dose (Gy) of a plan in each scenario, at the places of the tissue as it was drawn.
+
+    Parameters as above. Where a scanner displaced tissue its dose is told on voxels like those of
+    ``drawn``, so that structures on that grid keep their edges.
+    """
     for n, scenario in enumerate(scenarios):
         moved = replace(plan, beams=shifted(plan.beams, scenario))
-        yield calculate(moved, perturbed(density, scenario, deviation), grid, machine)
+        dose = calculate(moved, perturbed(density, scenario, deviation, distortion), grid, machine)
+        if distortion is not None and scenario.distortion:
+            fine = grid if drawn is None or max(drawn.spacing) > max(grid.spacing) else covering(drawn, grid)
+            dose = carried_back(dose, distortion, scenario.distortion, fine)
+        yield dose
         if progress is not None:
             progress("dose of the scenarios", (n + 1) / len(scenarios))
 
@@ -193,6 +234,7 @@ def as_json(found: Robustness) -> dict[str, object]:
                 "name": s.name,
                 "shift_mm": list(s.shift),
                 "density_sigmas": s.density_sigmas,
+                "distortion": s.distortion,
                 "probability": round(s.probability, 6),
             }
             for s in found.scenarios
@@ -209,8 +251,9 @@ def as_json(found: Robustness) -> dict[str, object]:
                 "worst_scenario": band.where,
                 "met_in_all": band.met,
                 "reason": band.reason,
+                "values": [_rounded(result[n].value) for result in found.results],
             }
-            for band in found.bands
+            for n, band in enumerate(found.bands)
         ],
         "v95_percent": {
             c.structure: {
@@ -244,10 +287,7 @@ def _band(results: Sequence[GoalResult], scenarios: Sequence[Scenario]) -> Band:
     )
 
 
-def _coverage(
-    name: str, dvhs: Sequence[Mapping[str, Dvh]], scenarios: Sequence[Scenario], prescription: Prescription
-) -> Coverage:
-    values = [share_at_dose(one[name], 0.95 * prescription.dose_gy) for one in dvhs]
+def _coverage(name: str, values: Sequence[float], scenarios: Sequence[Scenario]) -> Coverage:
     worst = int(np.argmin(values))
     return Coverage(name, values[0], _expected(values, scenarios), values[worst], scenarios[worst].name)
 

@@ -10,14 +10,14 @@ from imaging.phantoms import sphere
 from imaging.structures import RoiType, Structure, StructureSet
 from imaging.volume import Quantity, Volume
 from planning.beams import Beam, ControlPoint
-from planning.check.dvh import Dvh, histograms, mean
+from planning.check.dvh import Dvh, curve, histograms, mean
 from planning.check.judge import judge
 from planning.check.robust import as_json, bands, doses, robustness
 from planning.dose.forward import calculate
 from planning.goals import parse_goal
 from planning.machine import load_machine
 from planning.plan import Plan, Prescription
-from planning.scenarios import combined, density_scenarios, setup_scenarios
+from planning.scenarios import combined, corner_scenarios, density_scenarios, setup_scenarios
 
 RX = Prescription(60.0, 30)
 MACHINE = load_machine("generic-6mv")
@@ -90,6 +90,61 @@ def test_a_patient_shifted_along_x_has_the_dose_shifted_the_other_way():
     # One voxel: what lay at x is now at x + 5 mm of the room, so that the patient sees the field 5 mm less.
     inner = slice(4, -4)
     assert torch.allclose(left[inner, inner, inner], here[5:-3, inner, inner], rtol=0.01, atol=0.02)
+
+
+def test_a_body_that_moves_by_a_voxel_has_the_dose_moved_by_a_voxel():
+    """The same phantom, drawn a voxel further left, under the beams where they stay."""
+    ball = Volume(sphere(GRID, np.zeros(3), 38.0)[None].float(), GRID, Quantity.DENSITY)
+    moved = Volume(torch.roll(ball.data, 1, dims=1), GRID, Quantity.DENSITY)
+    planned = plan(field(40, 40))
+    left = [s for s in setup_scenarios(5.0) if s.name == "5 mm to the left"]
+    seen = next(doses(planned, left, ball, GRID, MACHINE)).data
+    there = calculate(planned, moved, GRID, MACHINE).data
+    # In the patient's own coordinates the dose in the room, a voxel back.
+    assert torch.allclose(seen, torch.roll(there, -1, dims=1), atol=1e-3)
+    assert float(seen.max()) > 30
+
+
+def test_denser_tissue_has_the_dose_of_as_much_more_water():
+    k = 1.2
+    deep = axial(np.array([-22.5, -102.5, -22.5]), np.array([22.5, 102.5, 22.5]), (5.0, 5.0, 5.0))
+    water = Volume(torch.ones(1, *deep.shape), deep, Quantity.DENSITY)
+    sigma = Volume(water.data * (k - 1), deep, Quantity.DENSITY)
+    planned = plan(field(40, 40))
+    plain, _, denser = (
+        d.data[0, 4, :, 4] for d in doses(planned, density_scenarios(), water, deep, MACHINE, deviation=sigma)
+    )
+    # On the axis at depth z the dose is that of the depth k z in water, but for the inverse square.
+    z = 2.5 + 5.0 * np.arange(deep.shape[1])
+    from_source = MACHINE.sad - 102.5 + z
+    there = np.interp(k * z, z, np.log(plain.numpy() * from_source**2))
+    expected = np.exp(there) / from_source**2
+    beyond = (z > 20) & (k * z < z[-1])
+    assert np.allclose(denser.numpy()[beyond], expected[beyond], rtol=0.003)
+
+
+def test_every_goal_is_told_in_every_scenario_and_histograms_lie_between_their_bands():
+    scenarios = setup_scenarios(5.0)
+    told = found(plan(field(40, 60)), scenarios)
+    seen = [histograms(d, DRAWN) for d in doses(plan(field(40, 60)), scenarios, WATER, GRID, MACHINE)]
+    for dvhs, results in zip(seen, told.results, strict=True):
+        assert [r.value for r in results] == [r.value for r in judge(GOALS, dvhs, RX)]
+    for name, band in told.envelopes.items():
+        all_of_them = np.stack([curve(dvhs[name], band.doses) for dvhs in seen])
+        assert np.array_equal(band.nominal, all_of_them[0])
+        assert np.array_equal(band.low, all_of_them.min(axis=0))
+        assert np.array_equal(band.high, all_of_them.max(axis=0))
+    assert (told.envelopes["Organ"].high > told.envelopes["Organ"].nominal + 5).any()
+
+
+def test_corners_are_as_far_away_as_the_axes():
+    corners = corner_scenarios(3.0)
+    assert len(corners) == 9
+    assert [np.linalg.norm(s.shift) for s in corners[1:]] == pytest.approx([3.0] * 8)
+    assert corners[1].name == "3 mm to the left, back and head"
+    assert sum(s.probability for s in corners) == pytest.approx(1)
+    with pytest.raises(ValueError, match="at most 20 mm"):
+        corner_scenarios(21.0)
 
 
 def test_a_beam_as_wide_as_it_must_be_keeps_the_target_covered():
