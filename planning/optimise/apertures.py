@@ -17,7 +17,9 @@ from imaging.shapes import Points
 from planning.beams import Beam, project
 from planning.dose.aperture import covered, widened
 from planning.dose.bixels import Bixels
+from planning.dose.layers import passed
 from planning.machine import Machine
+from planning.rows import rows_of
 
 # Leaves go from one control point to the next in steps of no more than this many bixels, and so many steps.
 _BIXELS_A_STEP, _MOST_STEPS = 2.0, 16
@@ -27,24 +29,30 @@ UNDER_JAW = 6.0
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """The rectangle that the jaws leave open, as bixels: rows are leaf pairs.
+    """The rectangle that leaves shape, as bixels: no edge of a leaf lies within a row.
+
+    Rows are leaf pairs; halves of them where another layer of leaves is shifted by half a leaf, or where
+    some leaves are twice as wide as others.
 
     Parameters
     ----------
     pairs
-        Leaf pairs of the rows, one after another.
+        Leaf pairs over the rows, of the upper layer and then of the lower one, ascending.
     rows
         Middles of the rows along y (mm at the isocentre).
     columns
         Middles of the bixels along x, evenly spaced (mm at the isocentre).
     size
         Of a bixel along x and y (mm at the isocentre).
+    over
+        Which of ``pairs`` lies over each row, in each layer, shape ``(layers, rows)``.
     """
 
-    pairs: Int64[np.ndarray, " rows"]
+    pairs: Int64[np.ndarray, " pairs"]
     rows: Float64[np.ndarray, " rows"]
     columns: Float64[np.ndarray, " columns"]
     size: tuple[float, float]
+    over: Int64[np.ndarray, "layers rows"]
 
     @property
     def bixels(self) -> Bixels:
@@ -54,13 +62,13 @@ class Window:
 
     @property
     def jaws_x(self) -> tuple[float, float]:
-        """Where the jaws along x stand (mm at the isocentre)."""
+        """From where to where it reaches along the leaves (mm); there stand jaws along x, if any do."""
         half = self.size[0] / 2
         return float(self.columns[0] - half), float(self.columns[-1] + half)
 
     @property
     def jaws_y(self) -> tuple[float, float]:
-        """Where the jaws along y stand (mm at the isocentre)."""
+        """From where to where it reaches across the leaves (mm); there stand jaws along y, if any do."""
         half = self.size[1] / 2
         return float(self.rows[0] - half), float(self.rows[-1] + half)
 
@@ -72,8 +80,8 @@ class Apertures:
     Parameters
     ----------
     leaves
-        Positions of bank A and bank B in each row of a window (mm at the isocentre), shape
-        ``(control points, 2, rows)``.
+        Positions of bank A and bank B of each pair of a window (mm at the isocentre), shape
+        ``(control points, 2, pairs)``.
     weights
         Fluence delivered in each span (pencil-beam weight in one fraction), shape ``(spans,)``.
     first, last
@@ -84,7 +92,7 @@ class Apertures:
         In how many steps leaves move through a span.
     """
 
-    leaves: Float64[np.ndarray, "points 2 rows"]
+    leaves: Float64[np.ndarray, "points 2 pairs"]
     weights: Float64[np.ndarray, " spans"]
     first: Int64[np.ndarray, " spans"]
     last: Int64[np.ndarray, " spans"]
@@ -104,7 +112,7 @@ def window_over(
     beams
         Directions and isocentre.
     machine
-        Its leaves; those that are needed must all be as wide.
+        Its leaves and jaws.
     margin
         Beyond the target (mm at the isocentre).
     column
@@ -113,26 +121,51 @@ def window_over(
     Raises
     ------
     ValueError
-        If the target is empty, reaches beyond leaves or jaws, or lies behind leaves of several widths.
+        If the target is empty, reaches beyond leaves or jaws, is wider than the leaves of one bank may stand
+        apart, or lies behind leaves whose widths are not multiples of the thinnest.
     """
     if len(target) == 0 or not beams:
         raise ValueError("expected a target with voxels and at least one beam, got none; contour the target")
     seen = np.concatenate([project(beam, target, machine.sad) for beam in beams])
     low, high = seen.min(axis=0) - margin, seen.max(axis=0) + margin
-    edges, reach = machine.mlc.boundaries, min(machine.mlc.max_position - UNDER_JAW, machine.max_jaw)
-    if max(-low[0], high[0]) > reach or low[1] < edges[0] or high[1] > edges[-1]:
+    rows, mlc = rows_of(machine.mlc), machine.mlc
+    room = UNDER_JAW if "x" in machine.jaws else 0.0
+    reach = min(mlc.max_position - room, mlc.max_overtravel - room, machine.max_jaw)
+    if max(-low[0], high[0]) > reach or low[1] < rows.edges[0] or high[1] > rows.edges[-1]:
         raise ValueError(
             f"expected a target within {reach:g} mm of the isocentre, got one that reaches from "
             f"{np.round(low)} to {np.round(high)} mm; move the isocentre to the target's middle"
         )
-    pairs = np.arange(np.searchsorted(edges, low[1], "right") - 1, np.searchsorted(edges, high[1], "left"))
-    heights = np.diff(edges)[pairs]
-    if np.ptp(heights) > 1e-6:
-        raise ValueError("expected leaves of one width over the target; choose another machine or isocentre")
     start, stop = np.floor(low[0] / column), np.ceil(high[0] / column)
     columns = (np.arange(start, stop) + 0.5) * column
-    middles = (edges[pairs] + edges[pairs + 1]) / 2
-    return Window(pairs, middles, columns, (column, float(heights[0])))
+    if len(columns) * column > mlc.max_span:
+        raise ValueError(
+            f"expected a target that is seen no wider than {mlc.max_span - 2 * margin:g} mm, as far apart as "
+            f"leaves of one bank stand on {machine.name}, got {high[0] - low[0] - 2 * margin:.0f} mm; turn "
+            "the collimator or choose another machine"
+        )
+    first = int(np.searchsorted(rows.edges, low[1], "right")) - 1
+    last = int(np.searchsorted(rows.edges, high[1], "left"))
+    middles, height, of_row = _strips(rows.edges[first : last + 1])
+    over = rows.pairs[:, first + of_row]
+    pairs = np.unique(over)
+    return Window(pairs, middles, columns, (column, height), np.searchsorted(pairs, over))
+
+
+def _strips(
+    edges: Float64[np.ndarray, " edges"],
+) -> tuple[Float64[np.ndarray, " rows"], float, Int64[np.ndarray, " rows"]]:
+    """Strips as wide as the narrowest between these edges: middles, height, and between which they lie."""
+    widths = np.diff(edges)
+    height = float(widths.min())
+    counts = np.rint(widths / height).astype(np.int64)
+    if np.abs(counts * height - widths).max() > 1e-6:
+        raise ValueError(
+            "expected leaves over the target whose widths are multiples of the thinnest; choose another "
+            "machine or isocentre"
+        )
+    middles = edges[0] + height * (np.arange(counts.sum()) + 0.5)
+    return middles, height, np.repeat(np.arange(len(widths)), counts)
 
 
 def fluence_of(
@@ -155,11 +188,19 @@ def fluence_of(
     """
     centers = torch.from_numpy(window.columns).to(leaves)
     first, last = leaves[apertures.first], leaves[apertures.last]
-    opened = leaves.new_zeros(())
+    everywhere, mlc = leaves.new_ones(()), machine.mlc
+    over = torch.from_numpy(window.over).to(leaves.device)
+
+    def opened(left: Tensor, right: Tensor) -> Tensor:
+        return covered(centers, window.size[0], left, right)
+
+    through = leaves.new_zeros(())
     for n in range(apertures.n_steps):
-        ends = widened(torch.lerp(first, last, (n + 0.5) / apertures.n_steps), machine.mlc)
-        opened = opened + covered(centers, window.size[0], *ends) / apertures.n_steps
-    through = machine.mlc.transmission + (1 - machine.mlc.transmission) * opened
+        left, right = widened(torch.lerp(first, last, (n + 0.5) / apertures.n_steps), mlc)
+        # Behind two layers a row is open where both of its pairs are.
+        together = opened(left[:, over].amax(dim=1), right[:, over].amin(dim=1))
+        each = [opened(left[:, own], right[:, own]) for own in over] if len(over) > 1 else []
+        through = through + passed(everywhere, together, each, mlc) / apertures.n_steps
     spans = (weights[:, None, None] * through).flatten(1)
     whole = leaves.new_zeros((n_beams, spans.shape[1]))
     return whole.index_add(0, torch.from_numpy(apertures.beam).to(leaves.device), spans).flatten()
