@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from .cli_evaluate import evaluate_app
+from .cli_rtplan import register as register_rtplan
+from .cli_report import report
 from .console import RESEARCH_ONLY, answer, one_sentence, progress_bar
 
 app = typer.Typer(
@@ -23,6 +25,7 @@ machine_app = typer.Typer(
 )
 app.add_typer(machine_app, name="machine")
 app.add_typer(evaluate_app, name="evaluate")
+app.command()(report)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Scan = Annotated[Path, typer.Argument(help="A NIfTI file, a DICOM file or a folder with one DICOM series.")]
@@ -169,26 +172,7 @@ def contour(
     answer(facts, [f"Structures: {out}"], as_json)
 
 
-@app.command()
-def dose(
-    rtplan: Annotated[Path, typer.Argument(help="An RTPLAN for a machine that Spindose describes.")],
-    ct: Annotated[Path, typer.Argument(help="The CT to compute it on: NIfTI or a DICOM series.")],
-    out: Annotated[Path, typer.Option(help="A .nii.gz file, or a .dcm file for an RTDOSE.")],
-    spacing: Annotated[float, typer.Option(min=1, max=5, help="Voxel size of the dose grid (mm).")] = 3.0,
-    engine: Annotated[
-        str, typer.Option(help="pencil-beam, or collapsed-cone, which knows electrons in air and bone.")
-    ] = "pencil-beam",
-    as_json: Json = False,
-) -> None:
-    """The dose of an RTPLAN on any CT of the same frame of reference.
-
-    Example: `spindose dose plan/dicom/RTPLAN.dcm CT_FOLDER --out dose.nii.gz`
-    """
-    with one_sentence(), progress_bar() as progress:
-        from .single import dose_of_rtplan
-
-        facts = dose_of_rtplan(rtplan, ct, out, spacing, progress, engine)
-    answer(facts, [f"Dose: {out}"], as_json)
+register_rtplan(app)
 
 
 @machine_app.command("fit")

@@ -1,5 +1,6 @@
 """Single steps of the walk as commands: a synthetic CT, contours, a dose."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +23,8 @@ from planning.density import relative_electron_density
 from planning.dose.forward import calculate
 from planning.dose.superposition import superpose
 from planning.machine import Machine, load_machine
-from planning.plan import Plan
+from planning.plan import Plan, Prescription
+from planning.rtplan_machine import Head, head_of_plan, machine_for, with_leaves_of
 from planning.rtplan_reader import read_rtplan
 
 from .console import Progress
@@ -69,8 +71,79 @@ def contour_scan(mri: Path, out: Path, progress: Progress, series: int | None = 
     return {"structures": str(out), "volumes_cc": cc}
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a plan of another system is read, where the file does not say it or says otherwise.
+
+    Parameters
+    ----------
+    machine
+        Name of the machine that it is for; that of the plan, or the one with its leaves, where empty.
+    plan_leaves
+        Put the beam of that machine behind the leaves and jaws that the plan tells of.
+    any_energy
+        Take the machine's beam for beams of other energies too.
+    prescription
+        What is prescribed, where the plan does not say so.
+    fraction_group
+        Number of the fraction group, where there are several.
+    """
+
+    machine: str = ""
+    plan_leaves: bool = False
+    any_energy: bool = False
+    prescription: Prescription | None = None
+    fraction_group: int | None = None
+
+
+def read_with_machine(rtplan: Path, reading: Reading = Reading()) -> tuple[Plan, Machine, list[str]]:
+    """A plan, the machine that it is computed with, and what to say where that is not the plan's own.
+
+    The plan's numbers stay as they are, but for the name of its machine.
+
+    Raises
+    ------
+    ValueError
+        If the plan cannot be read, or no machine, or several, have its leaves and beam.
+    """
+    if reading.plan_leaves and not reading.machine:
+        raise ValueError("expected the name of a machine beside --plan-leaves, got none; add --machine")
+    head = head_of_plan(rtplan)
+    machine = load_machine(reading.machine) if reading.machine else machine_for(head)
+    if reading.plan_leaves:
+        machine = with_leaves_of(machine, head)
+    plan = read_rtplan(
+        rtplan,
+        machine=machine,
+        prescription=reading.prescription,
+        fraction_group=reading.fraction_group,
+        any_energy=reading.any_energy,
+    )
+    return replace(plan, machine=machine.name), machine, _cautions(head, machine, reading)
+
+
+def _cautions(head: Head, machine: Machine, reading: Reading) -> list[str]:
+    said = []
+    if head.name != machine.name:
+        said.append(
+            f"The plan is for a machine that is not described here; this is {machine.name}, whose monitor "
+            "units and beam may differ."
+        )
+    if reading.plan_leaves:
+        said.append(f"The leaves are the plan's; what passes them is as on {machine.name}.")
+    if reading.any_energy:
+        said.append(f"Every beam is taken for one of {machine.energy_mv:g} MV, whatever the plan says.")
+    return said
+
+
 def dose_of_rtplan(
-    rtplan: Path, ct: Path, out: Path, spacing: float, progress: Progress, engine: str = "pencil-beam"
+    rtplan: Path,
+    ct: Path,
+    out: Path,
+    spacing: float,
+    progress: Progress,
+    engine: str = "pencil-beam",
+    reading: Reading = Reading(),
 ) -> dict[str, object]:
     """The total dose of an RTPLAN on a CT, as a NIfTI file, or as an RTDOSE if ``out`` ends in .dcm.
 
@@ -89,18 +162,19 @@ def dose_of_rtplan(
     engine
         One of :data:`ENGINES`: the pencil beam that plans are made with, or the collapsed cone that
         knows electrons in air and bone.
+    reading
+        How a plan of another system is read.
 
     Raises
     ------
     ValueError
-        If there is no such engine, or the plan is for a machine that is not described here, or in
+        If there is no such engine, or for what :func:`read_with_machine` refuses, or the plan is in
         another frame of reference than a DICOM CT.
     """
     if engine not in ENGINES:
         raise ValueError(f"expected one of the dose engines {', '.join(ENGINES)}, got {engine!r}")
     header = open_object(rtplan, RTPlanStorage)
-    machine = load_machine(read_rtplan(rtplan).machine)
-    plan = read_rtplan(rtplan, machine=machine)
+    plan, machine, cautions = read_with_machine(rtplan, reading)
     volume, source = read_scan(ct, Quantity.HU)
     if source.frame and source.frame != str(header.get("FrameOfReferenceUID") or ""):
         raise ValueError(
@@ -122,4 +196,11 @@ def dose_of_rtplan(
         write_rtdose(dose, source, out, plan_uid=str(header.SOPInstanceUID))
     else:
         write_nifti(dose, out)
-    return {"dose": str(out), "engine": engine, "max_gy": float(dose.data.max()), "spacing_mm": spacing}
+    return {
+        "dose": str(out),
+        "engine": engine,
+        "machine": machine.name,
+        "max_gy": float(dose.data.max()),
+        "spacing_mm": spacing,
+        "caution": " ".join(cautions),
+    }
