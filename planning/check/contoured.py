@@ -5,43 +5,25 @@ the polygons, and between two planes both size and shape are interpolated. Polyg
 (i, j) of a grid by the index k of their plane, as :mod:`imaging.contours` has them.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float64
-from scipy.ndimage import map_coordinates
 from scipy.spatial import KDTree
 
 from imaging.contours import Polygon, to_mask
-from imaging.grid import Grid
-from imaging.volume import Quantity, Volume
+from imaging.grid import Grid, positions
+from imaging.roi_contours import ContourSet, RoiContours, plane_grid, planes_on, slice_distance
+from imaging.volume import Volume
 
-from .dvh import Dvh, read_dose
-from .layers import Drawn, Layer, Planes, edges, in_mm, layers_of, slice_of
+from .dvh import Dvh, histogram_at
+from .layers import Planes, edges, in_mm, layers_of, slice_of
+from .parts import Parts, Section, part_volume, points_in
 
-# Equal parts that a structure is divided into, about; fewer where it fills little of its box, so that
-# one layer of the box has no more points than are held at once, unless that leaves too few.
 _PARTS = 250_000
-_PARTS_AT_LEAST = 10_000
 _POINTS_AT_ONCE = 500_000
 # Distances to a contour are kept on points this close (mm) at most: a wide body has coarser parts.
 _MAP_STEP_AT_MOST = 2.0
-# Steps of the R2 sequence and of R1: powers of the inverse of g, g³ = g + 1, and of the golden ratio
-# (Roberts, 2018).
-_STEPS = np.array([1.32471795724474602596**-1, 1.32471795724474602596**-2])
-_STEP_ACROSS = 1.61803398874989484820**-1
-
-
-@dataclass(frozen=True, eq=False)
-class _Distances:
-    """Signed distance to a contour (mm, positive inside) at the points ``low + step * (a, b)``."""
-
-    z: float
-    low: Float64[np.ndarray, "2"]
-    step: float
-    values: Float64[np.ndarray, "a b"]
 
 
 def contoured_histogram(dose: Volume, planes: Planes, grid: Grid, *, thickness: float | None = None) -> Dvh:
@@ -77,80 +59,71 @@ def contoured_histogram(dose: Volume, planes: Planes, grid: Grid, *, thickness: 
     ValueError
         If the contours enclose nothing, the thickness is not above 0, or the volume is not a dose.
     """
-    dose.expect(Quantity.DOSE)
+    return histogram_at(dose, contoured_parts(planes, grid, thickness=thickness))
+
+
+def contoured_parts(planes: Planes, grid: Grid, *, thickness: float | None = None) -> Parts:
+    """Equal parts of a structure drawn as contours; parameters as in :func:`contoured_histogram`."""
     drawn = in_mm(planes, grid)
     layers = list(layers_of(drawn, slice_of(planes, thickness) * float(grid.spacing[2])))
     volume = sum(layer.area * layer.thickness for layer in layers)
     if volume <= 0:
         raise ValueError("expected contours that enclose some area, got none; contour the structure again")
-    to_dose = np.linalg.inv(dose.grid.affine) @ grid.affine
-    doses, n_inside = [], 0
-    for points in _points(drawn, layers, volume):
-        index = (points / grid.spacing) @ to_dose[:3, :3].T + to_dose[:3, 3]
-        values, inside = read_dose(dose, torch.from_numpy(index).float())
-        doses.append(values)
-        n_inside += inside
-    parts = np.sort(np.concatenate(doses))
-    return Dvh(parts, volume / 1000, n_inside / len(parts))
-
-
-def _points(drawn: Drawn, layers: Sequence[Layer], volume: float) -> Iterator[Float64[np.ndarray, "n 3"]]:
-    """Points in the structure (mm along i, j, k of the grid), each for an equal part of its volume (mm³)."""
     corners = np.concatenate([polygon for _, polygons in drawn for polygon in polygons])
     low, high = corners.min(axis=0), corners.max(axis=0)
     area = float(np.prod(high - low))
-    thickest = max(layer.thickness for layer in layers)
-    part = max(volume / _PARTS, min(area * thickest / _POINTS_AT_ONCE, volume / _PARTS_AT_LEAST))
+    part = part_volume(volume, area, max(layer.thickness for layer in layers), _PARTS)
     map_step = max(min(part ** (1 / 3), _MAP_STEP_AT_MOST), (area / _POINTS_AT_ONCE) ** 0.5)
-    maps: dict[int, _Distances] = {}
-    due = 0.5  # half a part over, so that rounding is even
-    for number, layer in enumerate(layers):
-        due += layer.area * layer.thickness / part
-        count = int(due)
-        due -= count
-        if count > 0:
-            between = (layer.below, layer.above)
-            maps = {n: maps.get(n) or _distances(*drawn[n], low, high, map_step) for n in between}
-            step = (part / layer.thickness) ** 0.5
-            yield _inside(maps[layer.below], maps[layer.above], layer, count, step, number)
+    points = points_in(layers, lambda n: _section(*drawn[n], low, high, map_step), low, high, part)
+    return Parts(positions(grid, points / grid.spacing), volume / 1000)
 
 
-def _inside(
-    below: _Distances, above: _Distances, layer: Layer, count: int, step: float, number: int
-) -> Float64[np.ndarray, "count 3"]:
-    """The ``count`` points of a layer deepest inside the shape between two planes.
+def contoured_histograms(dose: Volume, drawn: ContourSet, *, slice_mm: float | None = None) -> dict[str, Dvh]:
+    """The histogram of every structure of a set as it was drawn, by name.
 
-    The points lie on a lattice of its own for each layer: one for all would see no more doses along a
-    gradient in the plane than it has rows.
+    Parameters
+    ----------
+    dose
+        Dose (Gy), one channel.
+    drawn
+        Contours in the frame of reference of the dose.
+    slice_mm
+        Thickness of a slice (mm), for structures drawn on one plane; the usual distance of the set's planes
+        where None.
+
+    Raises
+    ------
+    ValueError
+        If dose and contours have different frames of reference, no thickness is known for a structure of one
+        plane, or for what :func:`contoured_histogram` refuses.
     """
-    far = np.array(below.values.shape) * below.step
-    n = np.maximum(np.ceil(far / step), 1).astype(int)
-    shape = (int(n[0]), int(n[1]))
-    start = below.low + (number * _STEPS % 1) * step
-    plane = start + step * np.indices(shape).reshape(2, -1).T
-    across = (np.arange(len(plane)) * _STEP_ACROSS + number * _STEPS[0]) % 1 - 0.5
-    z = layer.middle + across * layer.thickness
-    gap = above.z - below.z
-    nearness = (z - below.z) / gap if gap > 0 else np.zeros(len(z))
-    depth = (1 - nearness) * _at(below, plane) + nearness * _at(above, plane)
-    deepest = np.argpartition(-depth, count - 1)[:count] if count < len(depth) else np.arange(len(depth))
-    return np.column_stack([plane[deepest], z[deepest]])
+    if dose.frame and drawn.frame and dose.frame != drawn.frame:
+        raise ValueError(
+            "expected structures in the dose's frame of reference, got another one; give the dose that was "
+            "computed on the scan that they were drawn on"
+        )
+    usual = slice_distance(drawn) if slice_mm is None else slice_mm
+    return {name: _of_roi(dose, roi, name, usual) for name, roi in drawn.rois.items()}
 
 
-def _at(distances: _Distances, plane: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:
-    """Signed distances at points of the plane, bilinear."""
-    index = ((plane - distances.low) / distances.step).T
-    found: Float64[np.ndarray, " n"] = map_coordinates(distances.values, index, order=1, mode="nearest")
-    return found
+def _of_roi(dose: Volume, roi: RoiContours, name: str, slice_mm: float | None) -> Dvh:
+    grid = plane_grid(roi.polygons, slice_mm or 1.0)
+    planes = planes_on(roi.polygons, grid, name)
+    if len(planes) == 1 and slice_mm is None:
+        raise ValueError(
+            f"expected to know how thick the slices are that {name} was drawn on, got one plane alone; "
+            "give their thickness"
+        )
+    return contoured_histogram(dose, planes, grid)
 
 
-def _distances(
+def _section(
     z: float,
     polygons: Sequence[Polygon],
     low: Float64[np.ndarray, "2"],
     high: Float64[np.ndarray, "2"],
     step: float,
-) -> _Distances:
+) -> Section:
     """Signed distances to the contours of one plane, over the box of the whole structure and a little more.
 
     The nearest of points along the contour names an edge; the distance is that to it or its neighbours.
@@ -168,7 +141,9 @@ def _distances(
     found = edge[near]
     distance = np.min([_to_segment(points, start[e], end[e]) for e in found.T], axis=0)
     inside = to_mask([(polygon - low) / step for polygon in polygons], shape)
-    return _Distances(z, low, step, np.where(inside.ravel(), distance, -distance).reshape(shape))
+    return Section(
+        z, low, np.array([step, step]), np.where(inside.ravel(), distance, -distance).reshape(shape)
+    )
 
 
 def _to_segment(p: Polygon, start: Polygon, end: Polygon) -> Float64[np.ndarray, " n"]:

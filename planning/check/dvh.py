@@ -9,19 +9,13 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from imaging.grid import Grid
+from imaging.grid import Grid, indices
 from imaging.shapes import Mask
 from imaging.structures import StructureSet
-from imaging.volume import Quantity, Volume
+from imaging.volume import Quantity, Volume, expect_finite
 
-# A structure of fewer voxels is sampled more finely, up to 8³ points in a voxel.
-_SAMPLES_AT_LEAST = 40_000
-_MOST_PER_AXIS = 8
-# Of more voxels, evenly spread ones are read: a body of millions on a dose grid of hundred thousands.
-_VOXELS_AT_MOST = 1_000_000
-_VOXELS_AT_ONCE = 500_000
-# Steps of the R3 sequence: powers of the inverse of g, g⁴ = g + 1 (Roberts, 2018).
-_STEPS = 1.22074408460575947536 ** -np.array([1.0, 2.0, 3.0])
+from .masked import masked_parts
+from .parts import Parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +45,8 @@ class Dvh:
 def histogram(dose: Volume, mask: Mask, grid: Grid) -> Dvh:
     """The dose–volume histogram of one structure.
 
-    The dose is read, trilinear, on the structure's own grid: a coarse dose grid does not blur the
-    structure's edge. Small structures are sampled at several points in each voxel. The points are
-    shifted within their cell by a low-discrepancy sequence: a plain lattice along a gradient would
-    see only as many doses as it has planes.
+    The dose is read, trilinear, at points that are equal parts of the structure
+    (:func:`.masked.masked_parts`): neither a coarse dose grid nor the structure's own voxels blur its edge.
 
     Parameters
     ----------
@@ -68,40 +60,36 @@ def histogram(dose: Volume, mask: Mask, grid: Grid) -> Dvh:
     Raises
     ------
     ValueError
-        If the structure is empty, or the volume is not a dose.
+        If the structure is empty, or the volume is not a finite dose.
     """
-    dose.expect(Quantity.DOSE)
-    if tuple(mask.shape) != grid.shape:
-        raise ValueError(f"expected a mask on the grid {grid.shape}, got {tuple(mask.shape)}")
-    voxels = torch.nonzero(mask).cpu().numpy().astype(np.float64)
-    if len(voxels) == 0:
-        raise ValueError("expected a structure with at least one voxel, got an empty one; contour it again")
-    volume_cc = len(voxels) * grid.voxel_volume / 1000
-    voxels = voxels[:: -(-len(voxels) // _VOXELS_AT_MOST)]
-    n_axis = int(np.clip(np.ceil((_SAMPLES_AT_LEAST / len(voxels)) ** (1 / 3)), 1, _MOST_PER_AXIS))
-    steps = (np.arange(n_axis) + 0.5) / n_axis - 0.5
-    # Indices of the dose grid from indices of the structure's.
-    to_dose = np.linalg.inv(dose.grid.affine) @ grid.affine
-    shift = (np.arange(len(voxels))[:, None] * _STEPS % 1 - 0.5) / n_axis
-    doses = np.empty((n_axis**3, len(voxels)), dtype=np.float32)
-    n_inside = 0
-    for first in range(0, len(voxels), _VOXELS_AT_ONCE):
-        part = slice(first, first + _VOXELS_AT_ONCE)
-        shifted = voxels[part] + shift[part]
-        for row, offset in enumerate(np.array(np.meshgrid(steps, steps, steps)).reshape(3, -1).T):
-            index = (shifted + offset) @ to_dose[:3, :3].T + to_dose[:3, 3]
-            doses[row, part], inside = read_dose(dose, torch.from_numpy(index).float())
-            n_inside += inside
-    return Dvh(np.sort(doses, axis=None), volume_cc, n_inside / doses.size)
+    return histogram_at(dose, masked_parts(mask, grid))
 
 
 def histograms(dose: Volume, structures: StructureSet) -> dict[str, Dvh]:
     """The histogram of every structure that is not empty, by name."""
+    return histograms_at(dose, parts_of(structures))
+
+
+def parts_of(structures: StructureSet) -> dict[str, Parts]:
+    """The parts of every structure that is not empty, by name: once for many doses."""
     return {
-        name: histogram(dose, structure.mask, structures.grid)
+        name: masked_parts(structure.mask, structures.grid)
         for name, structure in structures.structures.items()
         if bool(structure.mask.any())
     }
+
+
+def histograms_at(dose: Volume, parts: Mapping[str, Parts]) -> dict[str, Dvh]:
+    """The histogram of every structure by its parts."""
+    return {name: histogram_at(dose, one) for name, one in parts.items()}
+
+
+def histogram_at(dose: Volume, parts: Parts) -> Dvh:
+    """The dose–volume histogram of a structure by its parts; refuses as :func:`histogram` does."""
+    expect_finite(dose.expect(Quantity.DOSE))
+    index = torch.from_numpy(indices(dose.grid, parts.points)).float()
+    doses, n_inside = read_dose(dose, index)
+    return Dvh(np.sort(doses), parts.volume_cc, n_inside / len(doses))
 
 
 def dose_at_share(dvh: Dvh, percent: float) -> float:

@@ -60,42 +60,90 @@ def slice_of(planes: Planes, thickness: float | None) -> float:
 
 def layers_of(drawn: Drawn, step: float) -> Iterator[Layer]:
     """Thin layers of the whole structure, from its lowest to its highest; ``step`` is a slice (mm)."""
-    if not drawn:
-        return
     z = np.array([depth for depth, _ in drawn])
-    areas = np.array([even_odd_area(polygons) for _, polygons in drawn])
+    return layers_through(z, np.array([even_odd_area(polygons) for _, polygons in drawn]), step)
+
+
+def layers_through(
+    z: Float64[np.ndarray, " n"],
+    areas: Float64[np.ndarray, " n"],
+    step: float,
+    *,
+    n_cubes: int = _CUBES,
+    closes: bool = False,
+) -> Iterator[Layer]:
+    """Thin layers of a structure by the areas (mm²) of its cross-sections at rising places (mm).
+
+    Parameters
+    ----------
+    z
+        Places of the cross-sections (mm).
+    areas
+        Their areas (mm²).
+    step
+        What one cross-section stands for (mm); cross-sections more than 1.5 of it apart have a gap.
+    n_cubes
+        Layers are as thin as the edge of a cube of this share of the volume.
+    closes
+        Whether an end whose area falls to nothing within a whole step goes on that far. Contours are drawn
+        as slabs and never do; a mask was only sampled, and may end anywhere before its next slice.
+    """
+    if len(z) == 0:
+        return
     breaks = np.flatnonzero(np.diff(z) > _GAP * step) + 1
     for run in np.split(np.arange(len(z)), breaks):
-        yield from _run(z[run], areas[run], int(run[0]), step)
+        yield from _run(z[run], areas[run], int(run[0]), step, n_cubes, closes=closes)
 
 
 def _run(
-    z: Float64[np.ndarray, " n"], areas: Float64[np.ndarray, " n"], first: int, step: float
+    z: Float64[np.ndarray, " n"],
+    areas: Float64[np.ndarray, " n"],
+    first: int,
+    step: float,
+    n_cubes: int,
+    *,
+    closes: bool,
 ) -> Iterator[Layer]:
     """Layers of planes that follow one another; ``first`` is the number of the lowest."""
-    n_layers = max(_LAYERS_AT_LEAST, int(np.ceil(step / _finest(float(areas.sum()) * step))))
-    dz = step / n_layers
-    last = first + len(z) - 1
-    ends = (np.arange(n_layers // 2) + 0.5) * (step / 2) / (n_layers // 2)
-    below = _beyond(z[::-1], areas[::-1], ends)
-    for d, area in zip(ends[::-1], below[::-1], strict=True):
-        yield Layer(float(z[0] - d), step / 2 / len(ends), float(area), first, first)
+    edge = (max(float(areas.sum()) * step, 1e-3) / n_cubes) ** (1 / 3)
+    n_layers = max(_LAYERS_AT_LEAST, int(np.ceil(step / edge)))
+    below = list(_end(z[::-1], areas[::-1], step, n_layers, closes=closes))
+    for away, thin, area in below[::-1]:
+        yield Layer(float(z[0] - away), thin, area, first, first)
     if len(z) > 1:
-        curve = CubicHermiteSpline(z, areas, _slopes(z, areas))
-        for n in range(len(z) - 1):
-            count = max(1, round((z[n + 1] - z[n]) / dz))
-            thin = (z[n + 1] - z[n]) / count
-            for middle in z[n] + (np.arange(count) + 0.5) * thin:
-                yield Layer(
-                    float(middle), float(thin), max(float(curve(middle)), 0.0), first + n, first + n + 1
-                )
-    for d, area in zip(ends, _beyond(z, areas, ends), strict=True):
-        yield Layer(float(z[-1] + d), step / 2 / len(ends), float(area), last, last)
+        yield from _between(z, areas, first, step / n_layers)
+    last = first + len(z) - 1
+    for away, thin, area in _end(z, areas, step, n_layers, closes=closes):
+        yield Layer(float(z[-1] + away), thin, area, last, last)
 
 
-def _finest(volume: float) -> float:
-    """Edge (mm) of the cube that is a small share of a volume (mm³)."""
-    return float((max(volume, 1e-3) / _CUBES) ** (1 / 3))
+def _between(
+    z: Float64[np.ndarray, " n"], areas: Float64[np.ndarray, " n"], first: int, dz: float
+) -> Iterator[Layer]:
+    """Layers of about a thickness (mm) from the first plane to the last."""
+    curve = CubicHermiteSpline(z, areas, _slopes(z, areas))
+    for n in range(len(z) - 1):
+        count = max(1, round((z[n + 1] - z[n]) / dz))
+        thin = float(z[n + 1] - z[n]) / count
+        for middle in z[n] + (np.arange(count) + 0.5) * thin:
+            yield Layer(float(middle), thin, max(float(curve(middle)), 0.0), first + n, first + n + 1)
+
+
+def _end(
+    z: Float64[np.ndarray, " n"],
+    areas: Float64[np.ndarray, " n"],
+    step: float,
+    n_layers: int,
+    *,
+    closes: bool,
+) -> Iterator[tuple[float, float, float]]:
+    """Distance beyond the last plane (mm), thickness and area of the layers there, outwards."""
+    whole = closes and _beyond(z, areas, np.array([step]))[0] <= 0
+    n = n_layers if whole else n_layers // 2
+    thin = (step if whole else step / 2) / n
+    away = (np.arange(n) + 0.5) * thin
+    for distance, area in zip(away, _beyond(z, areas, away), strict=True):
+        yield float(distance), thin, float(area)
 
 
 def _slopes(z: Float64[np.ndarray, " n"], areas: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:

@@ -1,14 +1,16 @@
 import numpy as np
-import pydicom
 import pytest
 import torch
 
 from imaging.contours import to_polygons
 from imaging.dicom.rtdose import read_rtdose
+from imaging.dicom.rtstruct_reader import read_contours
 from imaging.grid import Grid, axial, indices, positions
+from imaging.roi_contours import ContourSet, RoiContours
+from imaging.structures import RoiType
 from imaging.volume import Quantity, Volume
 from planning.check import dvh as d
-from planning.check.contoured import contoured_histogram
+from planning.check.contoured import contoured_histogram, contoured_histograms
 from planning.check.layers import contoured_volume_cc, even_odd_area
 
 # 1 mm voxels: indices are millimetres, and plane k lies at z = k - 30.
@@ -206,6 +208,53 @@ def test_contours_that_enclose_nothing_have_no_histogram():
         contoured_volume_cc({3.0: [box(2, 2)]}, GRID, thickness=0.0)
 
 
+def drawn_in(polygons, frame="1.2.3", kind=RoiType.ORGAN):
+    return ContourSet({"Organ": RoiContours(tuple(polygons), kind, (0, 0, 0))}, frame)
+
+
+def lps(planes):
+    return [
+        positions(GRID, np.column_stack([polygon, np.full(len(polygon), k)]))
+        for k, polygons in planes.items()
+        for polygon in polygons
+    ]
+
+
+def test_a_ball_drawn_on_coronal_planes_has_the_histogram_of_one_drawn_on_axial_planes():
+    coronal = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    axial_ball = lps(ball(12.0, 2.0))
+    dose = gradient((0.3, 0.5, -0.2))
+    for polygons in (axial_ball, [polygon @ coronal.T for polygon in axial_ball]):
+        got = contoured_histograms(dose, drawn_in(polygons))["Organ"]
+        assert got.volume_cc == pytest.approx(4 / 3 * np.pi * 1.2**3, rel=2e-3)
+        slope = 12 * np.linalg.norm([0.3, 0.5, -0.2])
+        for t in (-0.8, 0.0, 0.8):
+            assert d.dose_at_share(got, 100 * cap(t)) == pytest.approx(30 + slope * t, abs=0.05)
+
+
+def test_contours_of_another_frame_of_reference_have_no_histogram():
+    dose = gradient((1.0, 0, 0))
+    there = Volume(dose.data, dose.grid, dose.quantity, "9.9")
+    with pytest.raises(ValueError, match="frame of reference"):
+        contoured_histograms(there, drawn_in(lps(ball(5.0, 1.0))))
+    assert list(contoured_histograms(there, drawn_in(lps(ball(5.0, 1.0)), frame="9.9"))) == ["Organ"]
+
+
+def test_one_plane_alone_needs_the_thickness_of_its_slice():
+    dose = gradient((1.0, 0, 0))
+    polygons = lps({MIDDLE: [box(5, 5)]})
+    with pytest.raises(ValueError, match="how thick the slices are that Organ"):
+        contoured_histograms(dose, drawn_in(polygons))
+    assert contoured_histograms(dose, drawn_in(polygons), slice_mm=3.0)["Organ"].volume_cc == pytest.approx(
+        0.3
+    )
+    # Another structure of the set tells it.
+    both = ContourSet(
+        {**drawn_in(polygons).rois, "Ball": RoiContours(tuple(lps(ball(6.0, 2.0))), RoiType.ORGAN, (0, 0, 0))}
+    )
+    assert contoured_histograms(dose, both)["Organ"].volume_cc == pytest.approx(0.2)
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["Sphere_30_X15Z15", "Cylinder_30_0", "Sphere_10_X05"])
 @pytest.mark.parametrize("step", [1, 3])
@@ -214,12 +263,7 @@ def test_shapes_of_nelms_have_their_analytic_doses(data, name, step):
     dose, _ = read_rtdose(
         data / "dvh/nelms/DOSE GRIDS" / f"Linear_SupInf_{step}mm_Aligned.dcm", summation="FRACTION"
     )
-    dataset = pydicom.dcmread(data / "dvh/nelms/STRUCTURES" / f"{name}.dcm")
-    planes = {}
-    for contour in dataset.ROIContourSequence[0].ContourSequence:
-        index = indices(GRID, np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3))
-        planes.setdefault(float(index[0, 2]), []).append(np.ascontiguousarray(index[:, :2]))
-    got = contoured_histogram(dose, planes, GRID)
+    (got,) = contoured_histograms(dose, read_contours(data / "dvh/nelms/STRUCTURES" / f"{name}.dcm")).values()
     if name.startswith("Sphere"):
         assert got.volume_cc == pytest.approx(4 / 3 * np.pi * 1.2**3, rel=2e-3)
         for t in (-0.9, 0.0, 0.9):
