@@ -4,7 +4,7 @@ from imaging.structures import StructureSet
 from imaging.volume import Volume
 from planning.plan import Prescription
 
-from .dvh import Dvh, dose_at_share, histograms, mean
+from .dvh import Dvh, dose_at_share, histograms_at, mean, parts_of
 
 
 def compare(
@@ -29,7 +29,8 @@ def compare(
         For each structure, the reference's value and the difference in Gy (``d95_gy``,
         ``d95_difference_gy``) and in percent of the prescription (``d95_difference_percent``).
     """
-    ours, truth = histograms(dose, structures), histograms(reference, structures)
+    parts = parts_of(structures)
+    ours, truth = histograms_at(dose, parts), histograms_at(reference, parts)
     return {
         name: _differences(ours[name], truth[name], prescription.dose_gy)
         for name in ours

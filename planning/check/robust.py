@@ -16,7 +16,7 @@ from planning.machine import Machine
 from planning.plan import Plan, Prescription
 from planning.scenarios import Scenario, expect_scenarios, perturbed, shifted
 
-from .dvh import Dvh, histograms, share_at_dose
+from .dvh import Dvh, histograms_at, parts_of, share_at_dose
 from .envelope import Envelope, widened
 from .judge import GoalResult, judge
 
@@ -145,7 +145,7 @@ def robustness(
         If the plan as it is does not come first, or for what :func:`planning.scenarios.perturbed` or
         :func:`planning.dose.forward.calculate` refuses.
     """
-    told = expect_scenarios(scenarios)
+    told, parts = expect_scenarios(scenarios), parts_of(structures)
     results, covered = [], []
     envelopes: dict[str, Envelope] = {}
     for dose in doses(
@@ -159,7 +159,7 @@ def robustness(
         drawn=structures.grid,
         progress=progress,
     ):
-        dvhs = histograms(dose, structures)
+        dvhs = histograms_at(dose, parts)
         results.append(judge(goals, dvhs, plan.prescription))
         covered.append(
             [share_at_dose(dvhs[t], 0.95 * plan.prescription.dose_gy) for t in targets if t in dvhs]
