@@ -92,15 +92,7 @@ def openness(
     machine
         Its leaves.
     """
-    mlc = machine.mlc
-    x, y = (
-        leaves.new_tensor(start)
-        + lattice.pixel * torch.arange(count, dtype=leaves.dtype, device=leaves.device)
-        for start, count in zip(lattice.origin, lattice.shape, strict=True)
-    )
-    inside = covered(x, lattice.pixel, jaws_x[:, :1], jaws_x[:, 1:]).transpose(1, 2) * covered(
-        y, lattice.pixel, jaws_y[:, :1], jaws_y[:, 1:]
-    )
+    mlc, (x, y) = machine.mlc, _centers(lattice, leaves)
 
     def opened(left: Tensor, right: Tensor, edges: np.ndarray) -> Tensor:
         left, right = torch.maximum(left, jaws_x[:, :1]), torch.minimum(right, jaws_x[:, 1:])
@@ -110,7 +102,32 @@ def openness(
         return torch.einsum("bpx,bpy->bxy", along, covered(y, lattice.pixel, low, high))
 
     together, each = strips(*widened(leaves, mlc), mlc)
+    inside = _between_jaws(jaws_x, jaws_y, lattice)
     return passed(inside, opened(*together), [opened(*own) for own in each], mlc)
+
+
+def leakage(
+    jaws_x: Float[Tensor, "b 2"], jaws_y: Float[Tensor, "b 2"], lattice: Lattice, machine: Machine
+) -> Float[Tensor, "b nx ny"]:
+    """What :func:`openness` is where all leaves are closed."""
+    mlc = machine.mlc
+    return mlc.transmission ** len(mlc.layers) * _between_jaws(jaws_x, jaws_y, lattice)
+
+
+def _between_jaws(
+    jaws_x: Float[Tensor, "b 2"], jaws_y: Float[Tensor, "b 2"], lattice: Lattice
+) -> Float[Tensor, "b nx ny"]:
+    x, y = _centers(lattice, jaws_x)
+    along = covered(x, lattice.pixel, jaws_x[:, :1], jaws_x[:, 1:])
+    return along.transpose(1, 2) * covered(y, lattice.pixel, jaws_y[:, :1], jaws_y[:, 1:])
+
+
+def _centers(lattice: Lattice, like: Tensor) -> list[Tensor]:
+    """Middles of the pixels along x and y (mm)."""
+    return [
+        like.new_tensor(start) + lattice.pixel * torch.arange(count, dtype=like.dtype, device=like.device)
+        for start, count in zip(lattice.origin, lattice.shape, strict=True)
+    ]
 
 
 def covered(
@@ -198,7 +215,36 @@ def _moving(
     leaves, jaws_x, jaws_y = (
         torch.lerp(a[None], b[None], way.reshape(-1, *[1] * a.ndim)) for a, b in zip(*ends, strict=True)
     )
-    return openness(leaves, jaws_x, jaws_y, lattice, machine).mean(dim=0)
+    # Where no leaf ever opens, and that is most of what a machine without jaws shows, only leakage is.
+    n_jaws = n_steps if (jaws_x[0] != jaws_x[-1]).any() or (jaws_y[0] != jaws_y[-1]).any() else 1
+    whole = leakage(jaws_x[:n_jaws], jaws_y[:n_jaws], lattice, machine).mean(dim=0)
+    span, part = _opening(torch.stack([ends[0][0], ends[1][0]]), lattice, machine.mlc)
+    if part is not None:
+        whole[span] = openness(leaves, jaws_x, jaws_y, part, machine).mean(dim=0)
+    return whole
+
+
+def _opening(
+    leaves: Float[Tensor, "b 2 n"], lattice: Lattice, mlc: Mlc
+) -> tuple[tuple[slice, slice], Lattice | None]:
+    """The pixels that any of the apertures, or one between them, may open on; None if there are none."""
+    left, right = widened(leaves, mlc)
+    is_open = right > left
+    if not bool(is_open.any()):
+        return (slice(0), slice(0)), None
+    pairs = is_open.any(dim=0).numpy()
+    low, high = (np.concatenate([e[end] for e in mlc.layers])[pairs] for end in (slice(-1), slice(1, None)))
+    spans = ((float(left[is_open].min()), float(right[is_open].max())), (low.min(), high.max()))
+    slices, origin = [], []
+    for (start, stop), first, count in zip(spans, lattice.origin, lattice.shape, strict=True):
+        edge = first - lattice.pixel / 2
+        n_before = min(max(math.floor((start - edge) / lattice.pixel), 0), count)
+        n_until = min(max(math.ceil((stop - edge) / lattice.pixel), n_before), count)
+        slices.append(slice(n_before, n_until))
+        origin.append(first + n_before * lattice.pixel)
+    shape = (slices[0].stop - slices[0].start, slices[1].stop - slices[1].start)
+    part = Lattice((origin[0], origin[1]), shape, lattice.pixel) if min(shape) else None
+    return (slices[0], slices[1]), part
 
 
 def expect_leaves(leaves: Float64[np.ndarray, "2 n"], machine: Machine) -> None:

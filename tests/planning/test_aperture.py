@@ -192,3 +192,27 @@ def test_positions_of_one_layer_only_are_refused():
     )
     with pytest.raises(ValueError, match="expected 57 leaf pairs, got 29"):
         delivered(Beam(0.0, 0.0, 0.0, np.zeros(3), "1", 1.0, points), STACKED)
+
+
+@pytest.mark.parametrize("name", ["generic-6mv", "agility-6mv", "stacked-6mv"])
+def test_what_moving_leaves_deliver_is_the_mean_of_all_they_pass(name):
+    machine = load_machine(name)
+    full = (-machine.max_jaw, machine.max_jaw)
+    x, y = (full if axis not in machine.jaws else (-30.0, 30.0) for axis in ("x", "y"))
+    ends = np.zeros((2, 2, machine.mlc.n_pairs))
+    first = 0
+    for edges in machine.mlc.layers:
+        some = slice(first + len(edges) // 2 - 2, first + len(edges) // 2 + 3)
+        ends[:, :, some] = np.sort(np.random.default_rng(first).uniform(-25, 25, (2, 2, 5)), axis=1)
+        first += len(edges) - 1
+    points = tuple(ControlPoint(s, 0.0, x, y, leaves) for s, leaves in zip((0.0, 1.0), ends, strict=True))
+    ((_, fluence),) = delivered(Beam(0.0, 0.0, 0.0, np.zeros(3), "1", 10.0, points), machine)
+    n_steps = int(np.ceil(np.abs(ends[1] - ends[0]).max()))
+    way = (torch.arange(n_steps, dtype=torch.float64) + 0.5).reshape(-1, 1, 1) / n_steps
+    leaves = torch.lerp(torch.from_numpy(ends[:1]), torch.from_numpy(ends[1:]), way)
+    jaws = [_jaws(*span).expand(n_steps, 2) for span in (x, y)]
+    lattice = lattice_over(x, y)
+    # Everywhere, and with room beside it where only leakage is, the same as without any shortcut.
+    whole = openness(leaves, *jaws, lattice, machine).mean(dim=0) * 10 * machine.fluence_per_mu
+    torch.testing.assert_close(fluence.values, whole.float(), rtol=1e-6, atol=0)
+    assert fluence.values.shape == lattice.shape
