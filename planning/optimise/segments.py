@@ -58,6 +58,7 @@ def reweight(
     dose: Float32[Tensor, "points segments"],
     objective: Callable[[Tensor], tuple[float, Tensor]],
     *,
+    min_weight: float = 0.0,
     max_iterations: int = 200,
     progress: Progress | None = None,
 ) -> tuple[tuple[Field, ...], Result]:
@@ -71,21 +72,66 @@ def reweight(
         Dose of each segment for a weight of 1, as :func:`doses` gives it.
     objective
         Value and gradient of a dose.
+    min_weight
+        No segment gets less: fewest monitor units times ``fluence_per_mu``.
     max_iterations
         Iterations at most.
     progress
         Told the share of the iterations done.
     """
     start = torch.tensor([s.weight for field in fields for s in field.segments]).to(dose)
+    least = torch.full_like(start, min_weight)
+    base = dose @ least
+    # The search is for what each segment gets beyond the least.
     result = minimise(
         lambda w: dose @ w,
         lambda g: dose.T @ g,
-        objective,
-        start,
+        lambda given: objective(base + given),
+        (start - least).clamp(min=0),
         max_iterations=max_iterations,
         progress=progress,
     )
-    return weighted(fields, result.weights), result
+    result = replace(result, weights=least + result.weights)
+    # In double precision: rounding shall not make a weight less than the least.
+    return weighted(fields, result.weights.double().clamp(min=min_weight)), result
+
+
+def reweight_without_short(
+    fields: Sequence[Field],
+    dose: Float32[Tensor, "points segments"],
+    objective: Callable[[Tensor], tuple[float, Tensor]],
+    min_weight: float,
+    *,
+    max_iterations: int = 200,
+    progress: Progress | None = None,
+) -> tuple[tuple[Field, ...], Bool[Tensor, " segments"], Result]:
+    """The fields with their best weights, none of them shorter than may be.
+
+    Weights are found freely; segments of less than ``min_weight`` go, and the others make up for them,
+    none getting less than it.
+
+    Parameters
+    ----------
+    fields, dose, objective, max_iterations, progress
+        As for :func:`reweight`.
+    min_weight
+        The least weight that a machine holds: fewest monitor units times ``fluence_per_mu``.
+
+    Returns
+    -------
+        The fields, which of all segments stay, and where the second search ended.
+    """
+    free, _ = reweight(fields, dose, objective, max_iterations=max_iterations, progress=progress)
+    kept, stays = without_short(free, min_weight)
+    found, result = reweight(
+        kept,
+        dose[:, stays.to(dose.device)],
+        objective,
+        min_weight=min_weight,
+        max_iterations=max_iterations,
+        progress=progress,
+    )
+    return found, stays, result
 
 
 def weighted(fields: Sequence[Field], weights: Float[Tensor, " segments"]) -> tuple[Field, ...]:

@@ -10,9 +10,12 @@ from jaxtyping import Float64, Int64
 from planning.beams import Beam, ControlPoint
 from planning.dose.bixels import Bixels
 from planning.machine import Machine, Mlc
+from planning.parking import closed, jaws_around
+from planning.rows import left_open, rows_of
 
 from .engel import beam_on_time, engel
 from .openings import Decompose, Opening, clash
+from .raster import area, leaves_of, raster_of
 from .xia_verhey import xia_verhey
 
 __all__ = [
@@ -45,7 +48,8 @@ class Segment:
     Parameters
     ----------
     leaves
-        Positions of bank A and bank B, shape ``(2, n)`` (mm at the isocentre); equal where a pair is closed.
+        Positions of bank A and bank B, shape ``(2, n)`` (mm at the isocentre), of the upper layer, then of
+        the lower one where there are two; equal where a pair is closed.
     weight
         Fluence that it adds where it is open (pencil-beam weight in one fraction).
     """
@@ -77,7 +81,7 @@ def sequence(
     weights
         Pencil-beam weight of each bixel in one fraction, shape ``(n,)``.
     bixels
-        Where the bixels are: one row for each leaf pair, evenly spaced columns.
+        Where the bixels are: one row for each leaf pair (of one of two layers), evenly spaced columns.
     mlc
         The leaves. Where they may not interdigitate, no leaf of a segment passes the opposite leaf of a
         neighbouring pair.
@@ -93,80 +97,17 @@ def sequence(
     Raises
     ------
     ValueError
-        If the leaves cannot open as little as a bixel, or do not reach one.
+        If the leaves cannot open as little as a bixel or do not reach one, or rows of bixels are not leaf
+        pairs.
     """
-    lattice = lattice_of(bixels, mlc)
+    raster = raster_of(bixels, mlc)
     whole, step = quantise(weights, n_levels)
-    levels = np.zeros(lattice.shape, dtype=np.int64)
-    levels[lattice.rows, lattice.columns] = whole
-    cut = [segment_of(opening, step, lattice, mlc) for opening in decompose(levels, mlc.interdigitation)]
-    return [segment for segment in cut if area(segment, mlc) >= min_area] or cut
-
-
-@dataclass(frozen=True, eq=False)
-class Lattice:
-    """Where the bixels of a beam are among its leaves.
-
-    Parameters
-    ----------
-    rows, columns
-        Of each bixel, from the first leaf pair and the first column that have one.
-    shape
-        Number of rows and columns.
-    first_pair
-        The leaf pair of row 0.
-    edge, width
-        Where column 0 begins and how wide columns are (mm at the isocentre).
-    """
-
-    rows: Int64[np.ndarray, " n"]
-    columns: Int64[np.ndarray, " n"]
-    shape: tuple[int, int]
-    first_pair: int
-    edge: float
-    width: float
-
-
-def lattice_of(bixels: Bixels, mlc: Mlc) -> Lattice:
-    """The rows and columns of bixels, one row for each leaf pair.
-
-    Raises
-    ------
-    ValueError
-        If the leaves cannot open as little as a bixel, or do not reach one.
-    """
-    width = bixels.width[0]
-    x, y = bixels.positions.T
-    if width < mlc.min_gap:
-        raise ValueError(f"expected bixels wider than the leaf gap of {mlc.min_gap:g} mm, got {width:g} mm")
-    if np.abs(x).max() + width / 2 > mlc.max_position + 1e-6:
-        raise ValueError(
-            f"expected bixels within {mlc.max_position:g} mm of the axis, got one at {np.abs(x).max():g} mm; "
-            "move the isocentre into the target"
-        )
-    edge = float(x.min()) - width / 2
-    columns = np.rint((x - edge) / width - 0.5).astype(np.int64)
-    pairs = np.searchsorted(mlc.boundaries, y) - 1
-    if pairs.min() < 0 or pairs.max() >= len(mlc.boundaries) - 1:
-        raise ValueError("expected every row of bixels behind a leaf pair; take a smaller target")
-    first = int(pairs.min())
-    shape = (int(pairs.max()) - first + 1, int(columns.max()) + 1)
-    return Lattice(pairs - first, columns, shape, first, edge, width)
-
-
-def segment_of(opening: Opening, step: float, lattice: Lattice, mlc: Mlc) -> Segment:
-    """The leaves of an opening, whose levels weigh ``step``; pairs without bixels stay closed."""
-    after = len(mlc.boundaries) - 1 - lattice.first_pair - lattice.shape[0]
-    # Their leaves meet where those of the outermost row allow.
-    left = np.pad(opening.left, (lattice.first_pair, after), mode="edge")
-    right = left.copy()
-    right[lattice.first_pair : lattice.first_pair + lattice.shape[0]] = opening.right
-    return Segment(lattice.edge + lattice.width * np.stack([left, right]), opening.weight * step)
-
-
-def area(segment: Segment, mlc: Mlc) -> float:
-    """How large a segment's opening is (mm² at the isocentre)."""
-    return float(((segment.leaves[1] - segment.leaves[0]) * np.diff(mlc.boundaries)).sum())
+    levels = np.zeros(raster.shape, dtype=np.int64)
+    levels[raster.rows, raster.columns] = whole
+    cut = [
+        Segment(leaves_of(o, raster, mlc), o.weight * step) for o in decompose(levels, mlc.interdigitation)
+    ]
+    return [segment for segment in cut if area(segment.leaves, mlc) >= min_area] or cut
 
 
 def settle(
@@ -174,9 +115,9 @@ def settle(
 ) -> tuple[Float64[np.ndarray, "segments 2 n"], tuple[float, float], tuple[float, float]]:
     """Leaves of each segment with the closed pairs put away, and the jaws along x and y of the beam.
 
-    The jaws stand around all openings of the beam. Closed pairs wait under the jaw, with the smallest
-    gap, so that no closed leaf ends meet in the field. Where leaves may not interdigitate, a closed pair
-    between open ones must stay where it is; only those behind the jaws across the leaves open their gap.
+    The jaws, if there are any, stand around all openings of the beam, and closed pairs wait as
+    :func:`planning.parking.closed` says. Where leaves may not interdigitate, closed pairs stay where their
+    neighbours allow: those between open ones meet in the field, those behind jaws open the smallest gap.
 
     Raises
     ------
@@ -184,29 +125,47 @@ def settle(
         If there is no segment, one without an opening, or one in which leaves pass the opposite leaves of
         their neighbours on a machine that forbids it.
     """
+    if not segments:
+        raise ValueError("expected segments that are open somewhere, got none; leave empty beams out")
     shapes = np.array([segment.leaves for segment in segments])
-    is_open = shapes[:, 1] > shapes[:, 0] if len(segments) else np.zeros((1, 1), dtype=bool)
+    rows = rows_of(machine.mlc)
+    left, right = left_open(shapes, rows).transpose(1, 0, 2)
+    is_open = right > left
     if not is_open.any(axis=1).all():
-        raise ValueError("expected segments that are open somewhere; leave empty beams out of the plan")
-    mlc = machine.mlc
-    pairs = np.flatnonzero(is_open.any(axis=0))
-    jaws_x = (float(shapes[:, 0][is_open].min()), float(shapes[:, 1][is_open].max()))
-    jaws_y = (float(mlc.boundaries[pairs[0]]), float(mlc.boundaries[pairs[-1] + 1]))
-    if mlc.interdigitation:
-        parked = max(jaws_x[0] - _UNDER_JAW, mlc.min_gap - mlc.max_position)
-        shapes[:, 0][~is_open], shapes[:, 1][~is_open] = parked - mlc.min_gap, parked
-        return shapes, jaws_x, jaws_y
-    if any(clash(left, right, _TOUCH) for left, right in shapes):
-        raise ValueError(
-            f"expected leaves that do not pass the opposite leaves of their neighbours on {machine.name}, "
-            "got a segment in which they do; sequence the fluence for this machine"
-        )
-    behind = np.delete(np.arange(shapes.shape[2]), np.arange(pairs[0], pairs[-1] + 1))
-    middle = np.clip(
-        shapes[:, 0, behind], mlc.min_gap / 2 - mlc.max_position, mlc.max_position - mlc.min_gap / 2
+        raise ValueError("expected segments that are open somewhere, got a closed one; leave it out")
+    lit = np.flatnonzero(is_open.any(axis=0))
+    field_x = (float(left[is_open].min()), float(right[is_open].max()))
+    jaws_x, jaws_y = jaws_around(
+        machine, field_x, (float(rows.edges[lit[0]]), float(rows.edges[lit[-1] + 1]))
     )
-    shapes[:, 0, behind], shapes[:, 1, behind] = middle - mlc.min_gap / 2, middle + mlc.min_gap / 2
+    shut = shapes[:, 1] <= shapes[:, 0]
+    if machine.mlc.interdigitation:
+        return np.where(shut[:, None], closed(machine, field_x, _UNDER_JAW), shapes), jaws_x, jaws_y
+    _expect_apart(shapes, machine)
+    if "y" in machine.jaws:
+        behind = np.ones(machine.mlc.n_pairs, dtype=bool)
+        behind[rows.pairs[:, lit[0] : lit[-1] + 1]] = False
+        shapes = np.where((shut & behind)[:, None], _ajar(shapes, machine.mlc), shapes)
     return shapes, jaws_x, jaws_y
+
+
+def _expect_apart(shapes: Float64[np.ndarray, "segments 2 pairs"], machine: Machine) -> None:
+    counts = np.cumsum([len(edges) - 1 for edges in machine.mlc.layers])[:-1]
+    for layer in np.split(shapes, counts, axis=2):
+        if any(clash(left, right, _TOUCH) for left, right in layer):
+            raise ValueError(
+                f"expected leaves that do not pass the opposite ones of their neighbours on {machine.name}, "
+                "got a segment in which they do; sequence the fluence for this machine"
+            )
+
+
+def _ajar(
+    shapes: Float64[np.ndarray, "segments 2 pairs"], mlc: Mlc
+) -> Float64[np.ndarray, "segments 2 pairs"]:
+    """Closed pairs with the smallest gap, where they stand: no neighbour is the worse for it."""
+    half = mlc.min_gap / 2
+    middle = np.clip(shapes.mean(axis=1), half - mlc.max_position, mlc.max_position - half)
+    return np.stack([middle - half, middle + half], axis=1)
 
 
 def to_beam(beam: Beam, segments: Sequence[Segment], machine: Machine) -> Beam:

@@ -14,7 +14,15 @@ from planning.dose.forward import calculate
 from planning.dose.influence import apply, influence
 from planning.machine import load_machine
 from planning.optimise.objectives import SquaredDeviation, evaluate
-from planning.optimise.segments import Field, doses, openness, reweight, weighted, without_short
+from planning.optimise.segments import (
+    Field,
+    doses,
+    openness,
+    reweight,
+    reweight_without_short,
+    weighted,
+    without_short,
+)
 from planning.optimise.sequence import Segment, quantise, sequence, to_beam
 from planning.plan import Plan, Prescription
 
@@ -113,3 +121,26 @@ def test_reweighting_and_dropping_short_segments_lowers_the_objective(machine, m
     kept, flags = without_short(better, 0.05)
     assert int(flags.sum()) == sum(len(f.segments) for f in kept) < len(flags)
     assert min(s.weight for f in kept for s in f.segments) >= 0.05
+
+
+def test_no_segment_is_shorter_than_asked_for_and_none_needed_goes(machine, matrix):
+    cut = fields(machine, 6)
+    dose = doses(matrix, cut, machine)
+    middle = torch.from_numpy(np.flatnonzero(np.linalg.norm(CENTERS, axis=1) < 20))
+    objective = partial(evaluate, [SquaredDeviation("middle", 2.0)], {"middle": middle})
+    least = 0.06
+    found, stays, result = reweight_without_short(cut, dose, objective, least)
+    got = weights_of(found)
+    assert len(got) == int(stays.sum()) < len(stays)
+    assert min(s.weight for f in found for s in f.segments) >= least
+    assert torch.allclose(got, result.weights)
+    assert result.value == pytest.approx(objective(dose[:, stays] @ got)[0], rel=1e-5)
+    # Better than raising the short ones to the least, and not much worse than free weights.
+    free = reweight(cut, dose, objective)[1]
+    assert result.value < objective(dose @ free.weights.clamp(min=least))[0]
+    assert result.value < 1.5 * free.value
+    # Slope along each weight above the least: none; at the least: upwards only.
+    slope = dose[:, stays].T @ objective(dose[:, stays] @ got)[1]
+    scale = float((dose[:, stays].T @ objective(dose[:, stays] @ torch.full_like(got, least))[1]).abs().max())
+    assert float(slope[got > 1.01 * least].abs().max()) < 0.02 * scale
+    assert float(slope.min()) > -0.02 * scale
