@@ -11,7 +11,7 @@ from planning.rows import left_open, rows_of
 
 from .openings import Opening
 
-Leaves = Float64[np.ndarray, "2 pairs"]
+Leaves = Float64[np.ndarray, "2 _"]
 
 _MM = 1e-6
 
@@ -65,24 +65,22 @@ def raster_of(bixels: Bixels, mlc: Mlc) -> Raster:
     first = int(pairs.min())
     shape = (int(pairs.max()) - first + 1, int(columns.max()) + 1)
     if len(np.unique(pairs * shape[1] + columns)) < len(x):
-        raise ValueError(
-            "expected one row of bixels behind a leaf pair, got more; make them as high as leaves"
-        )
+        raise ValueError("expected every bixel once, got some more often; lay them out anew")
     return Raster(pairs - first, columns, shape, layer, first, edge, width)
 
 
 def _layer_behind(bixels: Bixels, mlc: Mlc) -> tuple[int, Int64[np.ndarray, " n"]]:
-    """The first layer behind whose pairs all bixels lie whole, and the pair of each bixel."""
+    """The first layer with a pair over each bixel, as high as it, and the pair of each bixel."""
     y, half = bixels.positions[:, 1], bixels.width[1] / 2
     for layer, edges in enumerate(mlc.layers):
         pairs = np.searchsorted(edges, y) - 1
         if pairs.min() < 0 or pairs.max() >= len(edges) - 1:
             continue
-        if (y - half >= edges[pairs] - _MM).all() and (y + half <= edges[pairs + 1] + _MM).all():
+        if np.allclose([y - half, y + half], [edges[pairs], edges[pairs + 1]], rtol=0, atol=_MM):
             return layer, pairs
     raise ValueError(
-        "expected every row of bixels whole behind a leaf pair, got one that is not; take a smaller target "
-        "or rows that are the machine's leaf pairs"
+        "expected every row of bixels behind a leaf pair and as high, got one that is not; take a smaller "
+        "target, or rows that are the machine's leaf pairs"
     )
 
 
