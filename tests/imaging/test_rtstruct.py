@@ -11,21 +11,16 @@ import pydicom
 import pytest
 import SimpleITK
 import torch
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
 
 from imaging.dicom.rtstruct import read_rtstruct, write_rtstruct
-from imaging.dicom.rtstruct_reader import read_contours
 from imaging.dicom.series import read_series
 from imaging.grid import Grid, positions
-from imaging.roi_contours import plane_grid, planes_on, slice_distance
 from imaging.source import Source
 from imaging.structures import RoiType, Structure, StructureSet
 from imaging.uids import seeded_uid
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
-CONTOUR_DATA = Tag("ContourData")
 SHAPE = (24, 20, 12)
 
 
@@ -426,122 +421,6 @@ def test_an_empty_target_is_not_written_and_nothing_is_left(tmp_path: Path) -> N
     with pytest.raises(ValueError, match="target PTV"):
         write_rtstruct(empty, scan(grid), grid, tmp_path / "RS.dcm")
     assert list(tmp_path.iterdir()) == []
-
-
-# Contours as they were drawn
-
-
-def shoelace(x: np.ndarray, y: np.ndarray) -> float:
-    return abs(float(x @ np.roll(y, -1) - np.roll(x, -1) @ y)) / 2
-
-
-def test_contours_are_read_where_they_were_drawn(written: Path) -> None:
-    drawn = read_contours(ring_set(written, [-3.0, 0.0, 3.0], (20.0, 10.0), at=0.5))
-    (roi,) = drawn.rois.values()
-    assert drawn.frame == "1.2.3.6"
-    assert roi.kind is RoiType.PTV
-    assert [polygon[0, 2] for polygon in roi.polygons] == [-3, -3, 0, 0, 3, 3]
-    for n, polygon in enumerate(roi.polygons):
-        radius = (20.0, 10.0)[n % 2]
-        assert np.linalg.norm(polygon[:, :2] - 0.5, axis=1) == pytest.approx(np.full(180, radius), abs=2e-3)
-    assert slice_distance(drawn) == pytest.approx(3.0)
-
-
-def turned(path: Path, turn: np.ndarray) -> Path:
-    """The same contours with every point turned about the origin."""
-
-    def change(dataset: Dataset) -> None:
-        for roi in dataset.ROIContourSequence:
-            for item in roi.ContourSequence:
-                points = np.array(item.ContourData, dtype=float).reshape(-1, 3) @ turn.T
-                item.ContourData = [f"{v:.3f}" for v in points.ravel()]
-
-    return changed(path, change)
-
-
-COS, SIN = np.cos(0.3), np.sin(0.3)
-CORONAL = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-ASKEW = np.array([[1.0, 0, 0], [0, COS, -SIN], [0, SIN, COS]]) @ np.array(
-    [[COS, 0, SIN], [0, 1, 0], [-SIN, 0, COS]]
-)
-
-
-@pytest.mark.parametrize("turn", [np.eye(3), CORONAL, ASKEW])
-def test_planes_of_contours_keep_areas_and_distances_however_they_lie(
-    written: Path, turn: np.ndarray
-) -> None:
-    drawn = read_contours(turned(ring_set(written, [-4.0, 0.0, 4.0, 8.0], (20.0,)), turn))
-    (roi,) = drawn.rois.values()
-    grid = plane_grid(roi.polygons, 2.0)
-    planes = planes_on(roi.polygons, grid)
-    assert np.diff(sorted(planes)) == pytest.approx([2.0] * 3, abs=2e-3)
-    assert grid.spacing == pytest.approx([1, 1, 2])
-    for (polygon,) in planes.values():
-        assert shoelace(*polygon.T) == pytest.approx(180 / 2 * 20**2 * np.sin(np.pi / 90), rel=1e-4)
-    # Every contour lies inside the lattice, and axial ones on an upright one.
-    assert all((p >= 0).all() and (p <= np.array(grid.shape[:2]) - 1).all() for (p,) in planes.values())
-    if np.array_equal(turn, np.eye(3)):
-        assert np.array_equal(grid.affine[:3, :3], np.diag([1.0, 1.0, 2.0]))
-
-
-@pytest.mark.parametrize(
-    ("point", "to", "sentence"),
-    [
-        (5, 9.0, "each in one plane"),
-        (3, 20_000.0, "within 10 m"),
-        (4, "nan", "finite points"),
-        (4, "", "contours of x, y, z"),
-    ],
-)
-def test_contours_that_no_slice_can_hold_are_refused(
-    written: Path, point: int, to: float | str, sentence: str
-) -> None:
-    def spoil(dataset: Dataset) -> None:
-        item = dataset.ROIContourSequence[0].ContourSequence[0]
-        values = [str(v) for v in item.ContourData]
-        values[point] = str(to)
-        item[CONTOUR_DATA] = RawDataElement(
-            CONTOUR_DATA, "DS", None, "\\".join(values).encode(), 0, True, True
-        )
-
-    path = ring_set(written, [-3.0, 0.0, 3.0], (20.0,))
-    with pytest.raises(ValueError, match=sentence):
-        read_contours(changed(path, spoil))
-
-
-def test_contours_in_two_frames_of_reference_are_refused(written: Path) -> None:
-    def other(dataset: Dataset) -> None:
-        dataset.StructureSetROISequence[1].ReferencedFrameOfReferenceUID = "1.2.3.7"
-
-    with pytest.raises(ValueError, match="one frame of reference, got 2"):
-        read_contours(changed(written, other))
-
-
-def test_contours_belong_to_the_scan_that_is_given(written: Path) -> None:
-    source = scan(upright())
-    assert list(read_contours(written, source).rois) == ["Body", "PTV", "Chiasm", "Lens", "Noise"]
-    with pytest.raises(ValueError, match="another patient"):
-        read_contours(written, dataclasses.replace(source, patient_id="ID-1"))
-
-
-def test_flipped_bytes_end_in_contours_or_in_one_sentence_that_names_nobody(written: Path) -> None:
-    whole = ring_set(written, [-3.0, 0.0, 3.0], (20.0,)).read_bytes()
-    chance = np.random.default_rng(0)
-    said = []
-    for n in range(150):
-        broken = bytearray(whole)
-        for at in chance.integers(132, len(whole), size=1 + n % 3):
-            # The lowest bit leaves most digits digits.
-            broken[at] ^= 1 if n % 2 else int(chance.integers(1, 256))
-        written.write_bytes(bytes(broken))
-        try:
-            drawn = read_contours(written)
-            assert all(np.isfinite(p).all() for roi in drawn.rois.values() for p in roi.polygons)
-        except ValueError as refusal:
-            said.append(str(refusal))
-    assert 20 < len(said) < 140
-    assert all(sentence.startswith("expected ") for sentence in said)
-    assert not any("Secret" in sentence or "4711" in sentence for sentence in said)
 
 
 # Files of other systems
