@@ -25,6 +25,7 @@ Group = Annotated[int | None, typer.Option(min=1, help="Which fraction group of 
 def register(app: typer.Typer) -> None:
     """Make these commands of ``app``."""
     app.command()(dose)
+    app.command()(check)
 
 
 def dose(
@@ -55,3 +56,25 @@ def dose(
         reading = Reading(machine, plan_leaves, any_energy, prescribed, fraction_group)
         facts = dose_of_rtplan(rtplan, ct, out, spacing, progress, engine, reading)
     answer(facts, [f"Dose: {out}", *filter(None, [str(facts["caution"])])], as_json)
+
+
+def check(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="An RTPLAN with its RTSTRUCT, RTDOSE and CT: files, or folders of them."),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Whether a plan and what came with it are of one piece, in one sentence for each thing that is wrong.
+
+    Ends with exit status 1 if anything forbids the use of the files.
+
+    Example: `spindose check RECEIVED_FOLDER --json`
+    """
+    with one_sentence():
+        from .incoming import check_files
+
+        found = check_files(files)
+    answer(found.as_json(), found.lines(), as_json)
+    if found.is_refused:
+        raise typer.Exit(1)
