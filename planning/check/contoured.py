@@ -16,7 +16,7 @@ from imaging.grid import Grid, positions
 from imaging.roi_contours import ContourSet, RoiContours, plane_grid, planes_on, slice_distance
 from imaging.volume import Volume
 
-from .dvh import Dvh, histogram_at
+from .dvh import Dvh, expect_frame, histogram_at
 from .layers import Planes, edges, in_mm, layers_of, slice_of
 from .parts import Parts, Section, part_volume, points_in
 
@@ -97,11 +97,7 @@ def contoured_histograms(dose: Volume, drawn: ContourSet, *, slice_mm: float | N
         If dose and contours have different frames of reference, no thickness is known for a structure of one
         plane, or for what :func:`contoured_histogram` refuses.
     """
-    if dose.frame and drawn.frame and dose.frame != drawn.frame:
-        raise ValueError(
-            "expected structures in the dose's frame of reference, got another one; give the dose that was "
-            "computed on the scan that they were drawn on"
-        )
+    expect_frame(dose, drawn.frame)
     usual = slice_distance(drawn) if slice_mm is None else slice_mm
     return {name: _of_roi(dose, roi, name, usual) for name, roi in drawn.rois.items()}
 

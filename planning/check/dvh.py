@@ -66,8 +66,24 @@ def histogram(dose: Volume, mask: Mask, grid: Grid) -> Dvh:
 
 
 def histograms(dose: Volume, structures: StructureSet) -> dict[str, Dvh]:
-    """The histogram of every structure that is not empty, by name."""
+    """The histogram of every structure that is not empty, by name.
+
+    Raises
+    ------
+    ValueError
+        If the structures lie in another frame of reference, or the volume is not a finite dose.
+    """
+    expect_frame(dose, structures.frame)
     return histograms_at(dose, parts_of(structures))
+
+
+def expect_frame(dose: Volume, frame: str) -> None:
+    """Refuses structures in another frame of reference than the dose, where both name one."""
+    if dose.frame and frame and dose.frame != frame:
+        raise ValueError(
+            "expected structures in the dose's frame of reference, got another one; give the dose that was "
+            "computed on the scan that they were drawn on"
+        )
 
 
 def parts_of(structures: StructureSet) -> dict[str, Parts]:

@@ -174,9 +174,9 @@ def gamma_map(
     Raises
     ------
     ValueError
-        If a volume is not a finite dose, a number is not positive, no point of the reference is above the
-        cutoff, none of those is where the evaluated dose is, or one is off the plane of an evaluated
-        dose that is one plane.
+        If a volume is not a finite dose, the two have different frames of reference, a number is not
+        positive, no point of the reference is above the cutoff, none of those is where the evaluated dose
+        is, or one is off the plane of an evaluated dose that is one plane.
     """
     expect_positive("a greatest gamma", max_gamma)
     chosen, found = _search(reference, evaluated, criterion, max_gamma, 0.0, n_points, seed, progress)
@@ -198,6 +198,10 @@ def _search(
     """The voxels evaluated (as flat indices of the reference) and their gamma, which may exceed the reach."""
     for volume in (reference, evaluated):
         expect_finite(volume.expect(Quantity.DOSE))
+    if reference.frame and evaluated.frame and reference.frame != evaluated.frame:
+        raise ValueError(
+            "expected doses in one frame of reference, got two; register them, or compute both on one scan"
+        )
     truth = reference.data[0].double()
     unit = float(truth.max()) if criterion.normalisation is None else criterion.normalisation
     chosen = _chosen(truth, unit, criterion, n_points, seed)

@@ -182,6 +182,16 @@ def test_an_empty_structure_has_no_histogram():
     assert d.histograms(dose, drawn) == {}
 
 
+def test_structures_of_another_frame_of_reference_have_no_histogram():
+    grid = cube(4, 1.0)
+    whole = Structure(torch.ones(grid.shape, dtype=torch.bool), RoiType.ORGAN, (0, 0, 0))
+    dose = gradient(cube(10, 2.0), (1, 0, 0))
+    framed = Volume(dose.data, dose.grid, Quantity.DOSE, "1.2")
+    with pytest.raises(ValueError, match="in the dose's frame of reference, got another"):
+        d.histograms(framed, StructureSet(grid, {"Brain": whole}, "1.3"))
+    assert list(d.histograms(framed, StructureSet(grid, {"Brain": whole}, "1.2"))) == ["Brain"]
+
+
 def test_a_histogram_needs_a_dose():
     grid = cube(4, 1.0)
     ct = Volume(torch.zeros((1, *grid.shape)), grid, Quantity.HU)

@@ -316,6 +316,10 @@ def test_doses_that_cannot_be_compared_are_refused():
     for one, other in ((flat, dose(hole)), (dose(hole), flat)):
         with pytest.raises(ValueError, match="expected finite values, got 1 NaN"):
             gamma_pass(one, other)
+    there, here = (Volume(flat.data, flat.grid, Quantity.DOSE, frame) for frame in ("1.2", "1.3"))
+    with pytest.raises(ValueError, match="one frame of reference, got two"):
+        gamma_pass(there, here)
+    assert gamma_pass(there, flat).pass_percent == 100
     with pytest.raises(ValueError, match="expected doses that overlap"):
         gamma_pass(flat, dose(np.full((4, 4, 4), 1.0), offset=(40.0, 0.0, 0.0)))
     with pytest.raises(ValueError, match="in the plane of the evaluated dose"):
