@@ -72,7 +72,9 @@ def test_segments_without_leakage_give_the_dose_of_the_quantised_fluence(machine
     assert torch.allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_segments_with_leakage_give_the_dose_of_the_plan(machine, matrix):
+@pytest.mark.parametrize("interdigitation", [True, False])
+def test_segments_with_leakage_give_the_dose_of_the_plan(machine, matrix, interdigitation):
+    machine = replace(machine, mlc=replace(machine.mlc, interdigitation=interdigitation))
     cut = fields(machine)
     beams = tuple(to_beam(beam, f.segments, machine) for beam, f in zip(BEAMS, cut, strict=True))
     planned = calculate(Plan(beams, Prescription(2.0, 1), machine.name), WATER, GRID, machine)
