@@ -16,10 +16,17 @@ from .request import Request, Target
 from .robust import expect_uncertainty
 from .steps import Walk, file_hash
 from .targets import expect_seen, gtv_of, target_key
+from .truth import truth_of_file
 
 
 def walk_plan(
-    mri: Path, target: Target, out: Path, request: Request, progress: Progress, series: int | None = None
+    mri: Path,
+    target: Target,
+    out: Path,
+    request: Request,
+    progress: Progress,
+    series: int | None = None,
+    true_ct: Path | None = None,
 ) -> Summary:
     """From a scan on disk to DICOM files, ``plan.json`` and a review page in ``out``.
 
@@ -37,6 +44,9 @@ def walk_plan(
         Called with what happens now and the share of it that is done.
     series
         Which series of a DICOM folder to take where there are several, 1 for the first.
+    true_ct
+        A CT of the patient registered to the MRI, NIfTI or DICOM: the plan is compared on it and never made
+        from it.
 
     Raises
     ------
@@ -47,6 +57,8 @@ def walk_plan(
     goals_of(request)
     expect_uncertainty(request)
     inputs = {"MRI": file_hash(mri), "target": target_key(target)}
+    if true_ct is not None:
+        inputs["true CT"] = file_hash(_existing(true_ct))
     walk = Walk(out, progress)
     scan = walk.case(
         "scan",
@@ -57,7 +69,18 @@ def walk_plan(
     gtv = gtv_of(target, scan)
     expect_seen(gtv(ct_grid(scan.volumes["mr"].grid)))
     planned = plan_patient(walk, scan, inputs["target"], gtv, request)
-    return publish(walk, planned, request, inputs)
+    truth = None
+    if true_ct is not None:
+        # A scan without a header has a frame that was made up and says nothing of the CT's.
+        frame = scan.source.frame if scan.source.modality else ""
+        truth = truth_of_file(walk, planned, true_ct, inputs["true CT"], frame)
+    return publish(walk, planned, request, inputs, truth)
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise ValueError("expected a true CT as a NIfTI file or a DICOM series, got nothing there")
+    return path
 
 
 def read_mr(path: Path, seed: int | None = None, series: int | None = None) -> Case:

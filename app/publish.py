@@ -15,7 +15,7 @@ from planning.check.dvh import Dvh, curve, histograms, numbers
 from planning.check.judge import GoalResult, as_json, judge
 from planning.machine import load_machine
 
-from . import goal_sheet, independent, robust
+from . import goal_sheet, independent, mri_only, robust
 from .cautions import cut_off
 from .dicom_set import write_dicom
 from .patient import Planned
@@ -59,6 +59,7 @@ class Summary:
     cautions: tuple[str, ...] = ()
     figures: Mapping[str, object] = field(default_factory=dict)
     independent: Mapping[str, object] = field(default_factory=dict)
+    mri_only: Mapping[str, object] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """A few lines for a person."""
@@ -69,6 +70,7 @@ class Summary:
             f"Goals met: {len(judged) - len(missed)} of {len(judged)}; {unjudged} not evaluated",
             *(f"  not met: {r.goal.structure} {r.goal.text}, reached {r.value:.2f} {r.unit}" for r in missed),
             *independent.lines(self.independent),
+            *mri_only.lines(self.mri_only),
             *(f"Caution: {caution}" for caution in self.cautions),
             f"DICOM:  {self.out / 'dicom'}",
             f"Goals:  {self.out / 'plan.json'}",
@@ -85,6 +87,7 @@ class Summary:
             "goals": as_json(self.results),
             "cautions": list(self.cautions),
             "independent": dict(self.independent) or None,
+            "mri_only": dict(self.mri_only) or None,
             "seconds": {name: round(s, 2) for name, s in self.seconds.items()},
             **self.figures,
         }
@@ -126,6 +129,7 @@ def publish(
         lambda _here: None,
         after=("dose",),
     )
+    on_others = mri_only.walked(walk, planned, truth.dose if truth else None)
     dvhs = histograms(planned.dose, planned.structures)
     results = judge(goal_sheet.goals_of(request), dvhs, request.prescription)
     inputs = {**inputs, **goal_sheet.inputs(request), **robust.inputs(request)}
@@ -133,6 +137,7 @@ def publish(
         *cautions,
         *cut_off(planned.scan.volumes["mr"].grid, planned.structures),
         *independent.cautions(planned.independent),
+        *mri_only.cautions(on_others),
     )
     provenance = Provenance(
         software_version(),
@@ -141,14 +146,20 @@ def publish(
         _parameters(request, planned),
         notes=(*cautions, *robust.cautions(request)),
     )
-    facts = _plan_facts(planned, results, dvhs, provenance, truth)
+    facts = _plan_facts(planned, results, dvhs, provenance, truth, on_others)
     with whole_file(walk.folder / "plan.json") as part:
         part.write_text(json.dumps(facts, indent=1))
     walk.progress("Review page", 0.0)
-    write_page(walk.folder / "review.html", _page(planned, results, dvhs, provenance, truth))
+    write_page(walk.folder / "review.html", _page(planned, results, dvhs, provenance, truth, on_others))
     walk.progress("Review page", 1.0)
     return Summary(
-        walk.folder, results, walk.seconds, cautions, truth.figures if truth else {}, planned.independent
+        walk.folder,
+        results,
+        walk.seconds,
+        cautions,
+        truth.figures if truth else {},
+        planned.independent,
+        on_others,
     )
 
 
@@ -172,6 +183,7 @@ def _plan_facts(
     dvhs: Mapping[str, Dvh],
     provenance: Provenance,
     truth: Truth | None,
+    on_others: Mapping[str, object],
 ) -> dict[str, object]:
     return {
         "note": RESEARCH_ONLY,
@@ -197,6 +209,7 @@ def _plan_facts(
         "true_ct": dict(truth.figures) if truth else None,
         "robustness": dict(planned.robustness) or None,
         "independent": dict(planned.independent) or None,
+        "mri_only": dict(on_others),
     }
 
 
@@ -206,6 +219,7 @@ def _page(
     dvhs: Mapping[str, Dvh],
     provenance: Provenance,
     truth: Truth | None,
+    on_others: Mapping[str, object],
 ) -> ReviewPage:
     scans = {"MRI": planned.scan.volumes["mr"], "Synthetic CT": planned.ct}
     doses = {"Dose on synthetic CT": planned.dose}
@@ -226,6 +240,7 @@ def _page(
         curves=curves,
         goals=tuple(map(_goal_row, results)),
         checks=(
+            *mri_only.rows(on_others),
             *(truth.checks if truth else ()),
             *independent.rows(planned.independent),
             *robust.rows(planned.robustness),
