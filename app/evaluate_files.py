@@ -10,13 +10,13 @@ from pydicom.uid import RTDoseStorage, RTPlanStorage, RTStructureSetStorage
 
 from imaging.dicom.opening import open_object
 from imaging.dicom.rtdose import read_rtdose
-from imaging.dicom.rtstruct_reader import read_rtstruct
+from imaging.dicom.rtstruct_reader import read_contours
 from imaging.folder import read_case
-from imaging.grid import around
 from imaging.nifti import read_nifti
 from imaging.source import Source
 from imaging.structures import TARGETS, RoiType, Structure, StructureSet
 from imaging.volume import Quantity, Volume
+from planning.check.contoured import contoured_histograms
 from planning.check.dvh import Dvh, histograms
 from planning.machine import Machine, load_machine, machines
 from planning.plan import Plan, Prescription
@@ -178,8 +178,12 @@ def read_regions(path: Path, dose: Volume, source: Source) -> Regions:
         return _of_masks(_masks(path), dose)
     if not path.is_file():
         raise ValueError("expected an RTSTRUCT or a folder of masks, got a path where there is nothing")
-    fine = around(dose.grid, (1.0, 1.0, 1.0))
-    return _of_masks(read_rtstruct(path, fine, source, other_series=True), dose)
+    # A NIfTI dose says whose it is no more than where it lies: then only the contours can be looked at.
+    drawn = read_contours(path, source if source.frame else None, other_series=True)
+    if not drawn.rois:
+        raise ValueError("expected structures with contours, got none; draw them and export again")
+    kinds = {name: roi.kind for name, roi in drawn.rois.items()}
+    return Regions(kinds, lambda other: contoured_histograms(other, drawn))
 
 
 def _of_masks(structures: StructureSet, dose: Volume) -> Regions:

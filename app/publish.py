@@ -1,4 +1,4 @@
-"""What leaves the walk: DICOM files, ``plan.json`` and the review page."""
+"""What leaves the walk: DICOM files, ``plan.json``, the review page and the report."""
 
 import json
 from collections.abc import Mapping
@@ -19,6 +19,7 @@ from . import goal_sheet, independent, mri_only, robust
 from .cautions import cut_off
 from .dicom_set import write_dicom
 from .patient import Planned
+from .report.write import publish_report
 from .request import Request
 from .review.facts import CheckRow, Curve, GoalRow, Provenance, ReviewPage
 from .review.page import write_page
@@ -75,6 +76,7 @@ class Summary:
             f"DICOM:  {self.out / 'dicom'}",
             f"Goals:  {self.out / 'plan.json'}",
             f"Review: {self.out / 'review.html'}",
+            f"Report: {self.out / 'report.pdf'}",
         ]
 
     def as_json(self) -> dict[str, object]:
@@ -82,6 +84,7 @@ class Summary:
         return {
             "out": str(self.out),
             "review": str(self.out / "review.html"),
+            "report": str(self.out / "report.pdf"),
             "plan": str(self.out / "plan.json"),
             "dicom": str(self.out / "dicom"),
             "goals": as_json(self.results),
@@ -101,7 +104,7 @@ def publish(
     truth: Truth | None = None,
     cautions: tuple[str, ...] = (),
 ) -> Summary:
-    """DICOM files, ``plan.json`` and the review page of a planned patient.
+    """DICOM files, ``plan.json``, the review page and the report of a planned patient.
 
     Parameters
     ----------
@@ -131,7 +134,8 @@ def publish(
     )
     on_others = mri_only.walked(walk, planned, truth.dose if truth else None)
     dvhs = histograms(planned.dose, planned.structures)
-    results = judge(goal_sheet.goals_of(request), dvhs, request.prescription)
+    goals = goal_sheet.goals_of(request)
+    results = judge(goals, dvhs, request.prescription)
     inputs = {**inputs, **goal_sheet.inputs(request), **robust.inputs(request)}
     cautions = (
         *cautions,
@@ -152,6 +156,9 @@ def publish(
     walk.progress("Review page", 0.0)
     write_page(walk.folder / "review.html", _page(planned, results, dvhs, provenance, truth, on_others))
     walk.progress("Review page", 1.0)
+    walk.progress("Report", 0.0)
+    publish_report(walk.folder, planned, goals, dvhs, truth.dose if truth else None)
+    walk.progress("Report", 1.0)
     return Summary(
         walk.folder,
         results,

@@ -14,7 +14,16 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Flowable, Image, LongTable, Paragraph, SimpleDocTemplate, Spacer, TableStyle
+from reportlab.platypus import (
+    CondPageBreak,
+    Flowable,
+    Image,
+    LongTable,
+    Paragraph,
+    SimpleDocTemplate,
+    Spacer,
+    TableStyle,
+)
 
 from imaging.atomic import whole_file
 from imaging.dicom.header import RESEARCH_ONLY
@@ -33,6 +42,7 @@ _SIDE, _TOP, _BOTTOM = 14 * mm, 20 * mm, 15 * mm
 _WIDTH = A4[0] - 2 * _SIDE
 _INSIDE = 6  # points that ReportLab keeps free inside the edges of a page's frame
 _PAD = 2.5
+_ROW, _ROWS = 7 * mm, 5  # a row of a table, about, and how many are not left alone at the end of a page
 
 _BODY = ParagraphStyle("body", fontName="Report", fontSize=7.5, leading=10, textColor=_INK)
 _CELL = ParagraphStyle("cell", _BODY, fontSize=6.8, leading=8.6)
@@ -43,11 +53,9 @@ _NOTE = ParagraphStyle("note", _BODY, fontSize=6.6, leading=8.6, textColor=_SOFT
 _TITLE = ParagraphStyle("title", _BODY, fontName="Report-Bold", fontSize=17, leading=22, spaceAfter=4)
 _H2 = ParagraphStyle(
     "h2", _BODY, fontName="Report-Bold", fontSize=10.5, leading=14, textColor=_ACCENT, spaceBefore=9,
-    spaceAfter=3, keepWithNext=1,
+    spaceAfter=3,
 )  # fmt: skip
-_H3 = ParagraphStyle(
-    "h3", _BODY, fontName="Report-Bold", fontSize=8, leading=11, spaceBefore=5, keepWithNext=1
-)
+_H3 = ParagraphStyle("h3", _BODY, fontName="Report-Bold", fontSize=8, leading=11, spaceBefore=5)
 _CAUTION = ParagraphStyle("caution", _BODY, textColor=_WARN_INK)
 
 
@@ -122,7 +130,7 @@ def _story(report: Report) -> list[Flowable]:
     said = {**report.identity, **report.statements}
     return [
         Paragraph(escape(report.title), _TITLE),
-        _statements(said),
+        *([_statements(said)] if said else []),
         *_cautions(report.cautions),
         *(flowable for section in report.sections for flowable in _section(section)),
     ]
@@ -135,8 +143,8 @@ def _statements(said: dict[str, str]) -> Flowable:
         )
         for k, v in said.items()
     ]
+    cells += [""] * (-len(cells) % 3)
     rows = [cells[n : n + 3] for n in range(0, len(cells), 3)]
-    rows[-1] += [""] * (3 - len(rows[-1]))
     return LongTable(rows, colWidths=[_WIDTH / 3] * 3, style=_rules(0), hAlign="LEFT")
 
 
@@ -152,7 +160,10 @@ def _cautions(cautions: tuple[str, ...]) -> list[Flowable]:
 
 
 def _section(section: Section) -> list[Flowable]:
+    first = _picture_height(section.pictures[0]) if section.pictures else _ROWS * _ROW
     return [
+        # A heading goes to the next page where what stands under it would.
+        CondPageBreak(first + 3 * _ROW),
         Paragraph(escape(section.heading), _H2),
         *(Paragraph(escape(sentence), _BODY) for sentence in section.sentences),
         *(flowable for picture in section.pictures for flowable in _picture(picture)),
@@ -161,10 +172,14 @@ def _section(section: Section) -> list[Flowable]:
 
 
 def _picture(picture: Picture) -> list[Flowable]:
-    across, up = ImageReader(io.BytesIO(picture.png)).getSize()
-    image = Image(io.BytesIO(picture.png), width=_WIDTH, height=_WIDTH * up / across)
+    image = Image(io.BytesIO(picture.png), width=_WIDTH, height=_picture_height(picture))
     image.keepWithNext = 1
     return [image, Paragraph(f"{escape(picture.words)}.", _NOTE)]
+
+
+def _picture_height(picture: Picture) -> float:
+    across, up = ImageReader(io.BytesIO(picture.png)).getSize()
+    return float(_WIDTH * up / across)
 
 
 def _table(table: Table) -> list[Flowable]:
@@ -180,7 +195,8 @@ def _table(table: Table) -> list[Flowable]:
         style=_rules(1),
         hAlign="LEFT",
     )
-    heading = [Paragraph(escape(table.heading), _H3)] if table.heading else []
+    few = CondPageBreak((min(len(rows), _ROWS) + 1) * _ROW)
+    heading = [few, Paragraph(escape(table.heading), _H3)] if table.heading else [few]
     note = [Paragraph(escape(table.note), _NOTE)] if table.note else []
     return [*heading, grid, *note]
 

@@ -91,7 +91,7 @@ def structures(found: _Values) -> Table:
     return Table(
         ("Structure", "Volume (cc)", "D98%", "D95%", "D50%", "D2%", "D0.03cc", "Mean", "Max", "V95%", "gEUD"),
         rows,
-        (1.7, 1.35, 1, 1, 1, 1, 1.15, 1, 1, 1, 1),
+        (1.7, 1.35, 1.0, 1.0, 1.0, 1.0, 1.15, 1.0, 1.0, 1.0, 1.0),
         note=note,
     )
 
@@ -121,7 +121,7 @@ def goals(results: Sequence[_Values]) -> tuple[Table, ...]:
     why = Table(
         ("Structure", "Goal", "Why it was not evaluated"),
         open_,
-        (1.5, 2, 4),
+        (1.5, 2.0, 4.0),
         heading=f"{len(open_)} goals not evaluated",
     )
     return (first, why)
@@ -136,11 +136,11 @@ def indices(found: _Values) -> Table:
     return Table(
         ("Target", "Conformity", "Homogeneity", "Gradient index"),
         rows,
-        (1.5, 2, 2, 2),
+        (1.5, 2.0, 2.0, 2.0),
         heading="Dose indices",
         note="Conformity after Paddick (2000), 1 at best. Homogeneity after ICRU 83, (D2% − D98%) / D50%. "
-        "Gradient index after Paddick and Lippitz (2006): volume of the isodose of half the prescription over "
-        "that of the prescription.",
+        "Gradient index after Paddick and Lippitz (2006): volume of half the prescription's isodose over "
+        "that of the prescription's.",
     )
 
 
@@ -185,7 +185,7 @@ def modulation(found: _Values) -> Table:
             ("Monitor units for each Gy", f"{one['mu_per_gray']:.0f}"),
             ("Time of one fraction, couch turns not counted", f"{seconds / 60:.1f} min (estimate)"),
         )
-    return Table(("Delivery", "Value"), rows, (3, 1.5), heading="Modulation and time")
+    return Table(("Delivery", "Value"), rows, (3.0, 1.5), heading="Modulation and time")
 
 
 def checks(rows: Sequence[CheckRow], heading: str, note: str = "") -> Table:
@@ -226,7 +226,7 @@ def true_ct(found: _Values) -> tuple[Table, ...]:
     differences = Table(
         ("Structure", "Mean (Gy)", "D98% (Gy)", "D95% (Gy)", "D2% (Gy)"),
         each,
-        (2, 1, 1, 1, 1),
+        (2.0, 1.0, 1.0, 1.0, 1.0),
         heading="Synthetic CT − true CT, structure by structure",
     )
     return checks(rows, "The same plan on the true CT"), differences
@@ -234,9 +234,11 @@ def true_ct(found: _Values) -> tuple[Table, ...]:
 
 def hashes(found: Mapping[str, str], what: str, heading: str) -> Table:
     """SHA-256 of inputs or files."""
-    return Table((what, "SHA-256"), tuple((k, Code(v)) for k, v in found.items()), (2, 5), heading=heading)
+    return Table(
+        (what, "SHA-256"), tuple((k, Code(v)) for k, v in found.items()), (2.0, 5.0), heading=heading
+    )
 
 
 def plain(found: Mapping[str, str], what: str, heading: str) -> Table:
     """Names and words."""
-    return Table((what, "Value"), tuple(found.items()), (2, 5), heading=heading)
+    return Table((what, "Value"), tuple(found.items()), (2.0, 5.0), heading=heading)
