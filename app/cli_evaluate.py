@@ -53,6 +53,10 @@ def evaluate_plan(
     prescription: Annotated[
         str | None, typer.Option(help="Total dose in Gy / fractions; what the plan says otherwise.")
     ] = None,
+    fraction_group: Annotated[
+        int | None, typer.Option(min=1, help="Which one of a plan with several.")
+    ] = None,
+    machine: Annotated[str, typer.Option(help="A machine here with the plan's leaves.")] = "",
     qatrack: Annotated[
         Path | None, typer.Option(help="Also write the body that QATrack+ takes for a performed test list.")
     ] = None,
@@ -76,12 +80,14 @@ def evaluate_plan(
 
         from .evaluate import Asked, evaluate_plan, lines
         from .evaluate_qatrack import expect_both, read_test_list, write_body
+        from .single import Reading
 
         expect_both(qatrack, qatrack_list)
         wanted = None if qatrack_list is None else read_test_list(qatrack_list)
         started = datetime.now().astimezone()
         rx = None if prescription is None else parse_prescription(prescription)
-        found = evaluate_plan(Asked(plan, dose, structures, goals, rx))
+        reading = Reading(machine, prescription=rx, fraction_group=fraction_group)
+        found = evaluate_plan(Asked(plan, dose, structures, goals, reading))
         if wanted is not None and qatrack is not None:
             write_body(qatrack, wanted, found, started, datetime.now().astimezone(), attach or ())
     answer(found, lines(found), as_json)

@@ -2,24 +2,24 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imaging.volume import Volume
 from planning.check.dvh import Dvh
 from planning.goals import Goal, brain_goals, read_sheet
-from planning.plan import Prescription
 
 from .evaluate_files import (
     PlanFiles,
     Regions,
-    expect_dose_of,
+    expect_of_one_piece,
     plan_files,
     read_dose,
     read_plan_and_machine,
     read_regions,
 )
 from .evaluate_plan import figures
+from .single import Reading
 from .steps import file_hash
 
 # What the walk found of a plan beside its dose, and keeps in ``plan.json``.
@@ -38,15 +38,15 @@ class Asked:
         Files that go with it; those in the folder where None.
     goals
         A goal sheet (TOML); where None the sheet that the plan was made from, or the brain sheet.
-    prescription
-        Dose and fractions; what the RTPLAN says where None.
+    reading
+        Dose and fractions, and which fraction group or machine is meant, where the RTPLAN does not say.
     """
 
     plan: Path
     dose: Path | None = None
     structures: Path | None = None
     goals: Path | None = None
-    prescription: Prescription | None = None
+    reading: Reading = field(default_factory=Reading)
 
 
 def evaluate_plan(asked: Asked) -> dict[str, object]:
@@ -58,13 +58,15 @@ def evaluate_plan(asked: Asked) -> dict[str, object]:
         If a file cannot be read, files do not belong together, or there are structures without a dose.
     """
     files = plan_files(asked.plan, asked.dose, asked.structures)
-    plan, machine = read_plan_and_machine(files.plan, asked.prescription)
+    plan, machine, cautions = read_plan_and_machine(files.plan, asked.reading)
+    cautions += expect_of_one_piece(files)
     sheet = asked.goals or _own_sheet(asked.plan)
     goals = _goals(sheet)
     dvhs, regions = _histograms(files)
     return {
         **figures(plan, machine, dvhs, regions.kinds if regions else {}, goals),
         **_kept(asked.plan),
+        "cautions": list(dict.fromkeys(cautions)),
         "inputs": _hashes(files, sheet),
     }
 
@@ -74,7 +76,6 @@ def _histograms(files: PlanFiles) -> tuple[dict[str, Dvh], Regions | None]:
         if files.structures is not None:
             raise ValueError("expected a dose to look at structures in, got structures alone; give --dose")
         return {}, None
-    expect_dose_of(files.plan, files.dose)
     if files.structures is None:
         raise ValueError("expected structures to look at the dose in, got a dose alone; give --structures")
     dose, source = read_dose(files.dose)
@@ -137,6 +138,7 @@ def lines(found: Mapping[str, object]) -> list[str]:
             for one in models
         ),
         f"Modulation: {_modulation(told['complexity'])}",
+        *(f"Caution: {caution}" for caution in told["cautions"]),
     ]
 
 

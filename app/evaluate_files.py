@@ -8,7 +8,6 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import RTDoseStorage, RTPlanStorage, RTStructureSetStorage
 
-from imaging.dicom.opening import open_object
 from imaging.dicom.rtdose import read_rtdose
 from imaging.dicom.rtstruct_reader import read_contours
 from imaging.folder import read_case
@@ -18,9 +17,13 @@ from imaging.structures import TARGETS, RoiType, Structure, StructureSet
 from imaging.volume import Quantity, Volume
 from planning.check.contoured import contoured_histograms
 from planning.check.dvh import Dvh, histograms
-from planning.machine import Machine, load_machine, machines
-from planning.plan import Plan, Prescription
+from planning.check.findings import Severity
+from planning.check.incoming import check_set
+from planning.machine import Machine
+from planning.plan import Plan
 from planning.rtplan_reader import read_rtplan
+
+from .single import Reading, read_with_machine
 
 _GREY = (160, 160, 160)
 _NIFTI = (".nii", ".nii.gz")
@@ -126,37 +129,53 @@ def expect_together(dose: Volume, source: Source, other: Volume, owner: Source) 
         )
 
 
-def read_plan_and_machine(path: Path, prescription: Prescription | None) -> tuple[Plan, Machine | None]:
-    """An RTPLAN, with its machine where that is described here.
+def read_plan_and_machine(path: Path, reading: Reading) -> tuple[Plan, Machine | None, list[str]]:
+    """An RTPLAN, a machine with its leaves where one is described here, and what to say of that.
+
+    Parameters
+    ----------
+    path
+        The RTPLAN.
+    reading
+        What is asked for beside it; a machine that is named there must have the plan's leaves.
 
     Raises
     ------
     ValueError
-        As :func:`planning.rtplan_reader.read_rtplan`.
+        As :func:`planning.rtplan_reader.read_rtplan`, and for a named machine as
+        :func:`app.single.read_with_machine`.
     """
-    plan = read_rtplan(path, prescription=prescription)
-    if plan.machine not in machines():
-        return plan, None
-    machine = load_machine(plan.machine)
-    return read_rtplan(path, prescription=prescription, machine=machine), machine
+    plan = read_rtplan(path, prescription=reading.prescription, fraction_group=reading.fraction_group)
+    try:
+        with_leaves, machine, cautions = read_with_machine(path, reading)
+    except ValueError as error:
+        if reading.machine:
+            raise
+        # The plan itself could be read: nothing is said of its leaves and speed, and why.
+        return plan, None, [str(error)]
+    return with_leaves, machine, cautions
 
 
-def expect_dose_of(plan: Path, dose: Path) -> None:
-    """Refuse an RTDOSE that says that it is another plan's.
+def expect_of_one_piece(files: PlanFiles) -> list[str]:
+    """What to look at in a plan and what came with it, one sentence each.
 
     Raises
     ------
     ValueError
-        If it refers to another RTPLAN, or to another patient.
+        If the files must not be used together, as :func:`planning.check.incoming.check_set` finds.
     """
-    if dose.name.endswith(_NIFTI):
-        return
-    header, of = open_object(dose, RTDoseStorage), open_object(plan, RTPlanStorage)
-    plans = {str(r.ReferencedSOPInstanceUID) for r in header.get("ReferencedRTPlanSequence") or []}
-    if plans and plans != {str(of.SOPInstanceUID)}:
-        raise ValueError("expected the dose of this plan, got one that belongs to another; give its own dose")
-    if str(header.get("PatientID") or "") != str(of.get("PatientID") or ""):
-        raise ValueError("expected a dose of the plan's patient, got another patient's; check the files")
+    findings = check_set(
+        files.plan, _if_dicom(files.structures), [dose for dose in [_if_dicom(files.dose)] if dose]
+    )
+    for finding in findings:
+        if finding.severity is Severity.REFUSED:
+            raise ValueError(finding.sentence)
+    return [finding.sentence for finding in findings]
+
+
+def _if_dicom(path: Path | None) -> Path | None:
+    """A file that may be DICOM; masks and NIfTI files say nothing of whose they are."""
+    return path if path is not None and path.is_file() and not path.name.endswith(_NIFTI) else None
 
 
 def read_regions(path: Path, dose: Volume, source: Source) -> Regions:
