@@ -2,7 +2,8 @@
 
 A bixel gets the share of its area that is open, so that the fluence changes with every leaf at the rate
 of the bixels that the leaf is passing: Hårdemark, Liander, Rehbinder, Löf, RaySearch White Paper (2003);
-for leaves that move between control points, Christiansen, Heath, Xu, Phys. Med. Biol. 63, 21NT01 (2018).
+for leaves that move between control points, its mean over the way: Christiansen, Heath, Xu, Phys. Med. Biol.
+63, 21NT01 (2018).
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from imaging.shapes import Points
 from planning.beams import Beam, project
-from planning.dose.aperture import covered, widened
+from planning.dose.aperture import widened
 from planning.dose.bixels import Bixels
 from planning.dose.layers import passed
 from planning.machine import Machine
 from planning.rows import rows_of
+
+from .sweeping import open_between, open_together
 
 # Leaves go from one control point to the next in steps of no more than this many bixels, and so many steps.
 _BIXELS_A_STEP, _MOST_STEPS = 2.0, 16
@@ -186,21 +189,16 @@ def fluence_of(
     n_beams
         Beams of the influence matrix.
     """
-    centers = torch.from_numpy(window.columns).to(leaves)
-    first, last = leaves[apertures.first], leaves[apertures.last]
-    everywhere, mlc = leaves.new_ones(()), machine.mlc
-    over = torch.from_numpy(window.over).to(leaves.device)
-
-    def opened(left: Tensor, right: Tensor) -> Tensor:
-        return covered(centers, window.size[0], left, right)
-
-    through = leaves.new_zeros(())
-    for n in range(apertures.n_steps):
-        left, right = widened(torch.lerp(first, last, (n + 0.5) / apertures.n_steps), mlc)
-        # Behind two layers a row is open where both of its pairs are.
-        together = opened(left[:, over].amax(dim=1), right[:, over].amin(dim=1))
-        each = [opened(left[:, own], right[:, own]) for own in over] if len(over) > 1 else []
-        through = through + passed(everywhere, together, each, mlc) / apertures.n_steps
+    mlc, over = machine.mlc, torch.from_numpy(window.over).to(leaves.device)
+    edges, width = torch.from_numpy(window.columns - window.size[0] / 2).to(leaves), window.size[0]
+    starts, stops = (widened(leaves[points], mlc) for points in (apertures.first, apertures.last))
+    left, right = ((start[:, over], stop[:, over]) for start, stop in zip(starts, stops, strict=True))
+    each = [
+        open_between(edges, width, (left[0][:, n], left[1][:, n]), (right[0][:, n], right[1][:, n]))
+        for n in range(len(over))
+    ]
+    together = each.pop() if len(over) == 1 else open_together(edges, width, left, right)
+    through = passed(leaves.new_ones(()), together, each, mlc)
     spans = (weights[:, None, None] * through).flatten(1)
     whole = leaves.new_zeros((n_beams, spans.shape[1]))
     return whole.index_add(0, torch.from_numpy(apertures.beam).to(leaves.device), spans).flatten()
