@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-# Parts of others: planning_speed runs the phantom and the control points.
+# Parts of others: planning_speed runs the phantom and the control points, delivery_qa the rest.
 _BESIDE = {
     "__init__",
     "__main__",
@@ -16,6 +16,14 @@ _BESIDE = {
     "tg119_accuracy",
     "tg119_delivery",
     "control_points",
+    "conformance",
+    "dicompyler",
+    "dvh_accuracy",
+    "dvh_beside",
+    "gamma_speed",
+    "parts",
+    "prostate",
+    "recomputed",
 }
 
 

@@ -5,36 +5,35 @@ in its linear doses on grids of 1, 2 and 3 mm: every metric against its closed f
 the first and last contours lie 24 mm apart; a cylinder goes on for half a slice at both ends, a ball does
 not, as in that paper. A metric is within if it is off by at most 1 % of its value, or by no more than 0.5 mm
 of the gradient does (0.5 Gy; for a volume at a dose, 0.5 Gy of the curve). Beside ours: the histogram of the
-mask of the same contours on 1 mm voxels, and dicompyler-core where SPINDOSE_DICOMPYLER names the Python of
-its environment (``peer/dicompyler_dvh.py``).
+mask of the same contours on 1 mm voxels, and dicompyler-core in the environment of ``peer/dicompyler``, which
+``make bench-peer`` builds, or of the Python that SPINDOSE_DICOMPYLER names.
 
-The prostate of SlicerRT: the data hold its dose and the tables of Eclipse, CERR and SlicerRT, but no
-contours. What can be compared without them: above the dose of anything outside the body, the absolute
-volume of the body at a dose is that of the whole grid, and so are the doses of its hottest volumes.
+Balls in the voxels of a scan (1 x 1 x 2 mm, at random places) in linear doses on 3 mm: the histogram of their
+mask, and that of the same voxels counted whole, against the closed form.
+
+The prostate of SlicerRT: the volume of the body at a dose beside the tables of Eclipse, CERR and SlicerRT
+(``prostate.py``).
 
 Needs SPINDOSE_DATA.
 """
 
-import csv
-import gzip
-import json
 import os
-import re
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import torch
 from jaxtyping import Float64
 
-from imaging.contours import Polygon, to_mask
 from imaging.dicom.rtdose import read_rtdose
-from imaging.grid import Grid, axial, indices
+from imaging.dicom.rtstruct_reader import read_contours
+from imaging.grid import Grid, around, axial
+from imaging.roi_contours import Planes, plane_grid, planes_on, rasterised
+from imaging.shapes import Point
 from imaging.volume import Quantity, Volume
+from imaging.warp import lattice
 from planning.check.contoured import contoured_histogram
 from planning.check.dvh import (
     Dvh,
@@ -47,17 +46,15 @@ from planning.check.dvh import (
     share_at_dose,
 )
 
+from .dicompyler import interpreter, peer_metrics
+from .prostate import prostate
 from .record import Figures, report
 
-_PEER = Path(__file__).parent / "peer" / "dicompyler_dvh.py"
 _RADIUS = 12.0
 _HEIGHT = 24.0
 _DIRECTIONS = {"AntPost": 1, "SupInf": 2}
 _CURVE = np.linspace(-1.5, 1.5, 200_001)
-_PERCENTS = (99.0, 95.0, 50.0, 5.0, 1.0)
-# Dose (Gy) above which the prostate's grid holds next to nothing outside the body: below, the grid's volume
-# exceeds every table's, and the more the lower the dose.
-_OUTSIDE_AT_MOST = 15.0
+PERCENTS = (99.0, 95.0, 50.0, 5.0, 1.0)
 _DOSES = (8.0, 12.0, 16.0, 20.0, 24.0)
 
 Metrics = dict[str, float]
@@ -77,7 +74,8 @@ def main() -> int:
             "nelms_worst_percent": ours.worst_percent,
             "nelms_worst_at": ours.worst_at,
             **beside,
-            "slicerrt": _prostate(folder / "slicerrt_prostate"),
+            "masks_of_balls": _balls(),
+            "slicerrt": prostate(folder / "slicerrt_prostate"),
         },
     )
     return 0 if ours.n_within == ours.n_metrics else 1
@@ -89,11 +87,11 @@ def _nelms(folder: Path) -> tuple["_Score", Figures]:
     files = [folder / "DOSE GRIDS" / f"Linear_{axis}_{step}mm_Aligned.dcm" for axis, step in cases]
     doses = [read_rtdose(file, summation="FRACTION")[0] for file in files]
     structures = sorted((folder / "STRUCTURES").glob("*.dcm"))
-    ours, masks, dicompyler = _Score(), _Score(), _Score()
+    ours, masks, theirs = _Score(), _Score(), _Score()
     truths: list[tuple[str, Metrics]] = []
     seconds = 0.0
     for path in structures:
-        planes, grid = read_planes(path)
+        planes, grid = _drawn(path)
         for (axis, step), dose in zip(cases, doses, strict=True):
             where, true = f"{path.stem} {axis} {step} mm", truth(path.stem, axis, dose, planes, grid)
             started = time.perf_counter()
@@ -102,16 +100,15 @@ def _nelms(folder: Path) -> tuple["_Score", Figures]:
             ours.add(where, metrics(found), true)
             masks.add(where, metrics(_of_mask(dose, planes, grid)), true)
             truths.append((where, true))
-    python = os.environ.get("SPINDOSE_DICOMPYLER")
-    if python:
-        theirs = _dicompyler(python, structures, files)
-        for (where, true), one in zip(truths, theirs, strict=True):
-            dicompyler.add(where, one, true)
+    python = interpreter()
+    if python is not None:
+        for (where, true), one in zip(truths, peer_metrics(python, structures, files), strict=True):
+            theirs.add(where, one, true)
     return ours, {
         "nelms_seconds_each": seconds / (len(structures) * len(cases)),
         "nelms_contours": ours.figures(),
         "nelms_mask_of_1_mm": masks.figures(),
-        "nelms_dicompyler_core": dicompyler.figures() if python else None,
+        "nelms_dicompyler_core": theirs.figures() if python else None,
         # The data hold no numbers of the paper's commercial systems.
         "nelms_commercial": None,
     }
@@ -163,19 +160,11 @@ class _Score:
         }
 
 
-def read_planes(path: Path) -> tuple[dict[float, list[Polygon]], Grid]:
-    """The contours of the one drawn structure of a file, and the grid of 1 mm that they refer to."""
-    dataset = pydicom.dcmread(path)
-    (roi,) = (r for r in dataset.ROIContourSequence if "ContourSequence" in r)
-    contours = [np.array(c.ContourData, dtype=np.float64).reshape(-1, 3) for c in roi.ContourSequence]
-    points = np.concatenate(contours)
-    # The outer contours lie in the middle of slices.
-    grid = axial(points.min(axis=0) - 4.5, points.max(axis=0) + 4.5, (1.0, 1.0, 1.0))
-    planes: dict[float, list[Polygon]] = {}
-    for contour in contours:
-        index = indices(grid, contour)
-        planes.setdefault(round(float(index[0, 2]), 6), []).append(np.ascontiguousarray(index[:, :2]))
-    return planes, grid
+def _drawn(path: Path) -> tuple[Planes, Grid]:
+    """The contours of the one drawn structure of a file, and the lattice of 1 mm that they refer to."""
+    (roi,) = read_contours(path).rois.values()
+    grid = plane_grid(roi.polygons)
+    return planes_on(roi.polygons, grid), grid
 
 
 def metrics(dvh: Dvh) -> Metrics:
@@ -185,13 +174,13 @@ def metrics(dvh: Dvh) -> Metrics:
         "Dmin": minimum(dvh),
         "Dmax": maximum(dvh),
         "Dmean": mean(dvh),
-        **{f"D{x:g}%": dose_at_share(dvh, x) for x in _PERCENTS},
+        **{f"D{x:g}%": dose_at_share(dvh, x) for x in PERCENTS},
         "D0.03cc": dose_at_cc(dvh, 0.03),
         **{f"V{x:g}Gy": share_at_dose(dvh, x) for x in _DOSES},
     }
 
 
-def truth(name: str, axis: str, dose: Volume, planes: Mapping[float, list[Polygon]], grid: Grid) -> Metrics:
+def truth(name: str, axis: str, dose: Volume, planes: Planes, grid: Grid) -> Metrics:
     """The same by closed form, for a ball or an upright cylinder in a dose linear along y or z."""
     places = np.concatenate([p for polygons in planes.values() for p in polygons])
     z = np.array(sorted(planes)) + grid.affine[2, 3]
@@ -215,7 +204,7 @@ def truth(name: str, axis: str, dose: Volume, planes: Mapping[float, list[Polygo
         "Dmin": level - abs(slope) * reach,
         "Dmax": level + abs(slope) * reach,
         "Dmean": level,
-        **{f"D{x:g}%": at(x) for x in _PERCENTS},
+        **{f"D{x:g}%": at(x) for x in PERCENTS},
         "D0.03cc": at(100 * 30 / volume),
         **{f"V{x:g}Gy": at_dose(x) for x in _DOSES},
         **{
@@ -253,94 +242,53 @@ def _solid(name: str, axis: str, half: float) -> tuple[Share, float, float]:
     return lambda t: (np.arccos(t / r) - t / r * np.sqrt(1 - (t / r) ** 2)) / np.pi, r, volume
 
 
-def _of_mask(dose: Volume, planes: Mapping[float, list[Polygon]], grid: Grid) -> Dvh:
+def _of_mask(dose: Volume, planes: Planes, grid: Grid) -> Dvh:
     """The histogram of a mask of the contours on the grid, each slice the nearest contour's."""
-    z = np.array(sorted(planes))
-    reach = max(float(np.diff(z).min()), 1.0) / 2
-    mask = np.zeros(grid.shape, dtype=bool)
-    for k in range(grid.shape[2]):
-        # A slice midway takes the upper plane: half open, with rounding to spare.
-        nearest = float(z[np.argmin(np.abs(z - k - 1e-3))])
-        if -reach <= k - nearest + 1e-3 < reach:
-            mask[:, :, k] = to_mask(planes[nearest], grid.shape[:2])
-    return histogram(dose, torch.from_numpy(mask), grid)
+    spacing = max(float(np.diff(sorted(planes)).min()), 1.0)
+    return histogram(dose, rasterised(planes, grid, spacing), grid)
 
 
-def _dicompyler(python: str, structures: Sequence[Path], doses: Sequence[Path]) -> list[Metrics]:
-    """The metrics of every structure in every dose by dicompyler-core, in the environment of ``python``."""
-    asked = []
-    for path in structures:
-        dataset = pydicom.dcmread(path)
-        (roi,) = (r for r in dataset.ROIContourSequence if "ContourSequence" in r)
-        asked += [json.dumps([str(path), str(dose), int(roi.ReferencedROINumber)]) for dose in doses]
-    done = subprocess.run(
-        [python, str(_PEER)], input="\n".join(asked), capture_output=True, text=True, check=True
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def _balls() -> dict[str, dict[str, float]]:
+    """How far doses of balls are off (mm, rms) by their masks, and by the voxels counted whole."""
+    found = {}
+    for radius in (5.0, 12.0, 25.0):
+        grid = axial(np.full(3, -radius - 6), np.full(3, radius + 6), (1.0, 1.0, 2.0))
+        off = [
+            _ball_off(grid, center, radius, direction)
+            for center in np.random.default_rng(0).uniform(-1, 1, (8, 3))
+            for direction in np.array([[1.0, 0, 0], [0, 0, 1.0], [0.6, 0, -0.8]])
+        ]
+        ours, whole = np.moveaxis(np.array(off), 1, 0)
+        rms = {name: np.sqrt((one**2).mean(axis=0)) for name, one in (("mask", ours), ("whole", whole))}
+        found[f"{radius:g}_mm"] = {
+            f"{name}_{key}_mm": float(value)
+            for name, one in rms.items()
+            for key, value in zip(("d99", "d50", "d1", "min", "max"), one, strict=True)
+        }
+    return found
 
 
-def _prostate(folder: Path) -> dict[str, object]:
-    """Volume of the body at a dose, of three systems and of the whole grid, and how far they are apart."""
-    dose = _nrrd(folder / "EclipseProstate_Dose.nrrd")
-    whole = histogram(dose, torch.ones(dose.grid.shape, dtype=torch.bool), dose.grid)
-    tables = {
-        n: _table(folder / f"EclipseProstate_DvhTable_{n}.csv") for n in ("Eclipse", "CERR", "SlicerRT")
-    }
-    levels = np.arange(_OUTSIDE_AT_MOST, 46.6, 0.5)
-    ours = np.array([share_at_dose(whole, x) / 100 * whole.volume_cc for x in levels])
-    theirs = {name: np.interp(levels, *table) for name, table in tables.items()}
-    low, high = np.min(list(theirs.values()), axis=0), np.max(list(theirs.values()), axis=0)
-    beyond = np.maximum(np.maximum(low - ours, ours - high), 0)
-    return {
-        "levels": len(levels),
-        "levels_within_spread": int((beyond == 0).sum()),
-        "worst_beyond_spread_cc": float(beyond.max()),
-        "worst_beyond_spread_percent": float((100 * beyond / ours).max()),
-        "worst_spread_percent": float((100 * (high - low) / ours).max()),
-        **{
-            f"hottest_{cc:g}cc_gy": {"ours": dose_at_cc(whole, cc)}
-            | {name.lower(): _hottest(table, cc) for name, table in tables.items()}
-            for cc in (10.0, 100.0, 1000.0)
-        },
-        **{
-            f"worst_from_{name.lower()}_percent": float((100 * np.abs(ours - t) / ours).max())
-            for name, t in theirs.items()
-        },
-    }
-
-
-def _table(path: Path) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-    """Doses (Gy) and the body's volume (cm³) that receives at least each."""
-    header, *rows = list(csv.reader(path.read_text().splitlines()))
-    found = re.search(r"% of ([\d.]+) cc", header[1])
-    if found is None:
-        raise ValueError(f"expected the volume of the body in the header of {path.name}, got {header[1]}")
-    values = np.array([[float(row[0]), float(row[1])] for row in rows if row and row[0]])
-    return values[:, 0], values[:, 1] / 100 * float(found[1])
-
-
-def _hottest(table: tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]], cc: float) -> float:
-    """Dose (Gy) that the hottest volume receives at least, by a table of falling volumes."""
-    doses, volumes = table
-    return float(np.interp(-cc, -volumes, doses))
-
-
-def _nrrd(path: Path) -> Volume:
-    """A gzipped NRRD of floats in LPS, as this one file is."""
-    header, _, body = path.read_bytes().partition(b"\n\n")
-    fields = dict(line.split(": ", 1) for line in header.decode().splitlines() if ": " in line)
-    wanted = {"type": "float", "space": "left-posterior-superior", "encoding": "gzip", "endian": "little"}
-    if any(fields.get(key) != value for key, value in wanted.items()):
-        raise ValueError(f"expected little-endian gzipped floats in LPS in {path.name}, got {fields}")
-    shape = tuple(int(n) for n in fields["sizes"].split())
-    affine = np.eye(4)
-    affine[:3, :3] = (
-        np.array(re.findall(r"[-\d.e]+", fields["space directions"]), dtype=float).reshape(3, 3).T
-    )
-    affine[:3, 3] = np.array(re.findall(r"[-\d.e]+", fields["space origin"]), dtype=float)
-    values = np.frombuffer(gzip.decompress(body), dtype="<f4").reshape(shape[::-1]).transpose(2, 1, 0)
-    grid = Grid((shape[0], shape[1], shape[2]), affine)
-    return Volume(torch.from_numpy(values.copy()[None]), grid, Quantity.DOSE)
+def _ball_off(grid: Grid, center: Point, radius: float, direction: Point) -> Float64[np.ndarray, "2 5"]:
+    """D99%, D50%, D1%, minimum and maximum in 1 Gy/mm less the true ones: by the mask, by whole voxels."""
+    at = lattice(grid).double().numpy()
+    inside = np.linalg.norm(at - center, axis=1) <= radius
+    coarse = around(grid, (3.0, 3.0, 3.0))
+    values = (100 + lattice(coarse).double() @ torch.from_numpy(direction)).reshape(1, *coarse.shape)
+    mask = torch.from_numpy(inside.reshape(grid.shape))
+    found = histogram(Volume(values.float(), coarse, Quantity.DOSE), mask, grid)
+    steps = (np.arange(8) + 0.5) / 8 - 0.5
+    within = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3) * grid.spacing @ direction
+    doses = np.sort((100 + at[inside] @ direction)[:, None] + within, axis=None)
+    whole = Dvh(doses.astype(np.float32), found.volume_cc)
+    # The dose that a share of a ball lies above: the root of its cap's volume.
+    t = np.linspace(-1, 1, 200_001)
+    places = -np.interp([0.01, 0.5, 0.99], (1 - t[::-1]) ** 2 * (2 + t[::-1]) / 4, t[::-1])
+    true = 100 + float(direction @ center) + radius * np.array([*places, -1.0, 1.0])
+    seen = [
+        [*(dose_at_share(dvh, x) for x in (99.0, 50.0, 1.0)), minimum(dvh), maximum(dvh)]
+        for dvh in (found, whole)
+    ]
+    return np.array(seen) - true
 
 
 if __name__ == "__main__":

@@ -3,15 +3,14 @@
 Both sides read the same pairs: the reference pair of the data (3 mm, 97,435 points above 10 %), for its
 whole gamma up to 2 and for its pass rate alone, and random smooth pairs in two and three dimensions,
 global and local. Each side runs in a process of its own, one after the other. Ratios are pymedphys over
-ours. ``--peer PYTHON`` names an interpreter with pymedphys and numba, with which pymedphys is two times
-faster than without; unless it is given, ours is used. Needs SPINDOSE_DATA.
+ours. pymedphys runs with numba, with which it is two times faster than without; ``--peer PYTHON`` names
+another interpreter for it than ours. Needs SPINDOSE_DATA.
 """
 
 import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,10 +26,11 @@ from imaging.grid import Grid
 from imaging.volume import Quantity, Volume
 from planning.check.gamma import Criterion, gamma_map, gamma_pass
 
+from .parts import Targets, figures_of_process, missed, ours
 from .record import report
 
 _HERE = Path(__file__).parent
-TARGETS = {"gamma_pass_difference_points": ("<=", 0.05), "gamma_time_ratio": (">=", 8.0)}
+TARGETS: Targets = {"gamma_pass_difference_points": ("<=", 0.05), "gamma_time_ratio": (">=", 8.0)}
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--ours", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.ours is not None:
-        print(json.dumps(ours(asked.ours)))
+        print(json.dumps(timed(asked.ours)))
         return 0
     data = os.environ.get("SPINDOSE_DATA")
     pair = Path(data) / "planning" / "reference" / "gamma_pair.npz" if data else None
@@ -49,14 +49,12 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as work:
         write_cases(pair, Path(work))
-        mine = _child([sys.executable, "-m", "benchmarks.gamma_speed", "--ours", work])
-        theirs = _child([asked.peer, "-W", "ignore", str(_HERE / "peer" / "gamma.py"), work])
+        mine = ours("gamma_speed", "--ours", work)
+        theirs = figures_of_process([asked.peer, "-W", "ignore", str(_HERE / "peer" / "gamma.py"), work])
     figures = figures_of(mine, theirs)
-    for name, (sign, target) in TARGETS.items():
-        print(f"{name:<36} {figures[name]:>12.4g}   to be {sign} {target:g}")
-    met = [figures[n] <= t if sign == "<=" else figures[n] >= t for n, (sign, t) in TARGETS.items()]
+    not_met = missed(figures, TARGETS)
     report("gamma_speed", {**figures, "ours": mine, "pymedphys": theirs})
-    return 0 if all(met) else 1
+    return 1 if not_met else 0
 
 
 def write_cases(pair: Path, folder: Path) -> None:
@@ -94,7 +92,7 @@ def _smooth(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return (noise - noise.min()) / (noise.max() - noise.min())
 
 
-def ours(folder: Path) -> dict[str, Any]:
+def timed(folder: Path) -> dict[str, Any]:
     """Every pair by our own code, timed."""
     found = {}
     for case in json.loads((folder / "cases.json").read_text()):
@@ -128,11 +126,6 @@ def _volume(values: np.ndarray, spacing: float) -> Volume:
     shape = values.shape if values.ndim == 3 else (*values.shape, 1)
     grid = Grid((shape[0], shape[1], shape[2]), np.diag([spacing, spacing, spacing, 1.0]))
     return Volume(torch.from_numpy(values.reshape(1, *shape)), grid, Quantity.DOSE)
-
-
-def _child(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run(command, cwd=_HERE.parent, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def figures_of(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, float]:

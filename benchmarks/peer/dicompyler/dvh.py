@@ -1,8 +1,8 @@
-"""Dose–volume histograms by dicompyler-core, for :mod:`benchmarks.dvh_accuracy`.
+"""Dose–volume histograms by dicompyler-core, for :mod:`benchmarks.dicompyler`.
 
-Runs in an environment of its own, since dicompyler-core needs pydicom below 3:
-``pip install dicompyler-core scikit-image "pydicom<3"``. Lines of JSON in, one request each with the paths
-of an RTSTRUCT and an RTDOSE and the number of the ROI; lines of JSON out, metrics in Gy, % and cm³.
+Runs in an environment of its own, since dicompyler-core needs pydicom below 3 (``requirements.txt``).
+Lines of JSON in, one request each with the paths of an RTSTRUCT and an RTDOSE and the number of the ROI;
+lines of JSON out, metrics in Gy, % and cm³.
 """
 
 import json
