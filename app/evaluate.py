@@ -146,7 +146,8 @@ def _index(one: Mapping[str, object]) -> str:
     if "not_evaluated" in one:
         return f"no indices, {one['not_evaluated']}"
     return (
-        f"conformity {one['paddick_conformity']:.3f}, homogeneity {one['icru_homogeneity']:.3f}, "
+        f"conformity {one['paddick_conformity']:.3f} (of the 95 % isodose "
+        f"{one['paddick_conformity_of_95_percent']:.3f}), homogeneity {one['icru_homogeneity']:.3f}, "
         f"gradient {one['gradient_index']:.2f}"
     )
 

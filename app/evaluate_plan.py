@@ -65,8 +65,8 @@ def figures(
         "goals_met": sum(result.met is True for result in judged),
         "goals_judged": len(judged),
         "goals": as_json(results) if dvhs else [],
-        "structures": {name: _metrics(dvh, rx, kinds.get(name)) for name, dvh in dvhs.items()},
-        "targets": _indices(dvhs, kinds, rx),
+        "structures": {name: metrics(dvh, rx, kinds.get(name)) for name, dvh in dvhs.items()},
+        "targets": indices(dvhs, kinds, rx),
         "complications": complications(dvhs, kinds, rx, goals),
         "tumour_control": {"not_evaluated": "no parameters are published that this project ships"},
         **delivery(plan, machine),
@@ -85,7 +85,8 @@ def delivery(plan: Plan, machine: Machine | None) -> dict[str, object]:
     }
 
 
-def _metrics(dvh: Dvh, rx: Prescription, kind: RoiType | None) -> dict[str, float | None]:
+def metrics(dvh: Dvh, rx: Prescription, kind: RoiType | None) -> dict[str, float | None]:
+    """Doses, volumes at a dose and, of a target, the gEUD of one structure; ``None`` where there is none."""
     a = _TARGET_A if kind in TARGETS else None
     return {
         "volume_cc": round(dvh.volume_cc, 4),
@@ -102,7 +103,7 @@ def _metrics(dvh: Dvh, rx: Prescription, kind: RoiType | None) -> dict[str, floa
     }
 
 
-def _indices(
+def indices(
     dvhs: Mapping[str, Dvh], kinds: Mapping[str, RoiType], rx: Prescription
 ) -> dict[str, dict[str, object]]:
     """Conformity, homogeneity and gradient of every planning target."""
@@ -120,6 +121,8 @@ def _index(target: Dvh, body: Dvh, rx: Prescription) -> dict[str, object]:
     try:
         return {
             "paddick_conformity": round(conformity(target, body, rx.dose_gy), 4),
+            # What covers a target whose median dose is prescribed is the isodose of 95 %.
+            "paddick_conformity_of_95_percent": round(conformity(target, body, 0.95 * rx.dose_gy), 4),
             "icru_homogeneity": round(homogeneity(target), 4),
             "gradient_index": round(gradient(body, rx.dose_gy), 4),
         }

@@ -7,13 +7,12 @@ from typing import Any
 
 from pydicom.uid import RTPlanStorage
 
-from app import independent, robust
+from app import independent, mri_only, robust
 from app.evaluate_plan import figures
 from app.patient import Planned
 from imaging.dicom.header import software_version
 from imaging.dicom.opening import open_object
-from imaging.volume import Volume
-from planning.check.dvh import Dvh, histograms
+from planning.check.dvh import Dvh
 from planning.goals import Goal
 from planning.machine import load_machine
 from planning.plan import Plan
@@ -44,8 +43,8 @@ class Found:
         SHA-256 of every sealed file, by its path in the folder.
     surface_distances
         Source to skin (mm) by beam name.
-    true_dose
-        Dose of the plan on the true CT (Gy), where there is one.
+    true_dvhs
+        Histograms of the same plan's dose on the true CT, where there is one.
     identity
         Whose plan it is, where somebody asked for it.
     """
@@ -56,7 +55,7 @@ class Found:
     dvhs: Mapping[str, Dvh]
     files: Mapping[str, str]
     surface_distances: Mapping[str, float] = field(default_factory=dict)
-    true_dose: Volume | None = None
+    true_dvhs: Mapping[str, Dvh] | None = None
     identity: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -113,8 +112,8 @@ def _isocenters(plan: Plan) -> tuple[str, ...]:
 
 def _histograms(found: Found, told: Mapping[str, Any]) -> Section:
     planned = found.planned
-    others = None if found.true_dose is None else histograms(found.true_dose, planned.structures)
-    picture = dvh_plot(found.dvhs, planned.structures, planned.plan.prescription.dose_gy, others)
+    rx = planned.plan.prescription
+    picture = dvh_plot(found.dvhs, planned.structures, rx.dose_gy, found.true_dvhs)
     return Section(
         "Dose–volume histograms", pictures=(picture,), tables=(tables.structures(told["structures"]),)
     )
@@ -139,8 +138,9 @@ def _checks(found: Found) -> tuple[Section, ...]:
         parts.append(tables.checks(independent.rows(facts["independent"]), "Second dose engine", note))
     if facts.get("robustness"):
         parts.append(tables.checks(robust.rows(facts["robustness"]), "Robustness"))
-    if facts.get("true_ct"):
-        parts.extend(tables.true_ct(facts["true_ct"]))
+    if facts.get("mri_only"):
+        rows = mri_only.rows(facts["mri_only"])
+        parts.extend(tables.synthetic_ct(rows, facts["mri_only"], facts.get("true_ct") or {}))
     return (Section("Checks", tables=tuple(parts)),) if parts else ()
 
 

@@ -10,7 +10,7 @@ from app.steps import file_hash
 from imaging.case import Case
 from imaging.folder import read_case
 from imaging.volume import Volume
-from planning.check.dvh import Dvh, histograms
+from planning.check.dvh import Dvh, histograms, histograms_at, parts_of
 from planning.goals import Goal, brain_goals, read_sheet
 from planning.plan_file import read_plan
 
@@ -48,7 +48,8 @@ def publish_report(
     """
     facts, files = _facts(folder), files_of(folder)
     distances = surface_distances(folder / "dicom" / "RTPLAN.dcm")
-    report = gather(Found(planned, facts, goals, dvhs, files, distances, true_dose))
+    true_dvhs = None if true_dose is None else histograms(true_dose, planned.structures)
+    report = gather(Found(planned, facts, goals, dvhs, files, distances, true_dvhs))
     _write(folder / "report.pdf", report, facts["inputs"], files)
 
 
@@ -117,6 +118,7 @@ def _found(folder: Path, files: Mapping[str, str], *, identity: bool) -> Found:
     dose = read_case(folder / "dose").volumes["dose"]
     # The report looks at the plan on its CT; the MRI is sealed with the rest.
     planned = Planned(Case({}), ct, structures, read_plan(folder / "delivery" / "plan.json"), dose)
+    parts = parts_of(structures)
     own = folder / "delivery" / "goals.toml"
     true_dose = folder / "true_dose"
     rtplan = folder / "dicom" / "RTPLAN.dcm"
@@ -124,10 +126,10 @@ def _found(folder: Path, files: Mapping[str, str], *, identity: bool) -> Found:
         planned,
         _facts(folder),
         read_sheet(own.read_text(encoding="utf-8")) if own.is_file() else brain_goals(),
-        histograms(dose, structures),
+        histograms_at(dose, parts),
         files,
         surface_distances(rtplan),
-        read_case(true_dose).volumes["dose"] if true_dose.is_dir() else None,
+        histograms_at(read_case(true_dose).volumes["dose"], parts) if true_dose.is_dir() else None,
         identity_of(rtplan) if identity else {},
     )
 

@@ -138,7 +138,12 @@ def test_uniform_dose_in_the_target_alone_is_conformal_and_homogeneous():
     kinds = {"PTV": RoiType.PTV, "Body": RoiType.EXTERNAL}
     found = figures(open_fields(), MACHINE, {"PTV": hot, "Body": body}, kinds, ())
     assert found["targets"] == {
-        "PTV": {"paddick_conformity": 1.0, "icru_homogeneity": 0.0, "gradient_index": 1.0}
+        "PTV": {
+            "paddick_conformity": 1.0,
+            "paddick_conformity_of_95_percent": 1.0,
+            "icru_homogeneity": 0.0,
+            "gradient_index": 1.0,
+        }
     }
 
 
