@@ -1,10 +1,12 @@
-"""Anatomy that a scanner drew elsewhere than it lies: moved to its true place, and doses read there."""
+"""Anatomy that a scanner drew elsewhere than it lies: volumes and points moved to their true places."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from imaging.grid import Grid
+from imaging.shapes import Points
 from imaging.volume import Quantity, Volume, expect_finite
 from imaging.warp import lattice, sample
 
@@ -12,7 +14,7 @@ from imaging.warp import lattice, sample
 _FURTHEST = 20.0
 # A field that changes by less than its own length finds each place once; nearer to 1 the search drags.
 _STEEPEST = 0.95
-_CLOSE_ENOUGH = 0.005  # mm
+_CLOSE_ENOUGH = 1e-3  # mm
 _MOST_STEPS = 200
 _POINTS_AT_ONCE = 2_000_000
 
@@ -62,9 +64,13 @@ def steepness(field: Volume) -> float:
 
 
 def most_of(field: Volume) -> float:
-    """How many times a displacement may be taken before it could fold."""
-    steepest = steepness(field)
-    return _STEEPEST / steepest if steepest > 0 else float("inf")
+    """How many times a displacement may be taken before it could fold or is longer than one can be."""
+    steepest, furthest = steepness(field), float(torch.linalg.vector_norm(field.data.float(), dim=0).max())
+    rounding = 1 - 1e-6
+    return min(
+        rounding * limit / value if value > 0 else float("inf")
+        for limit, value in ((_STEEPEST, steepest), (_FURTHEST, furthest))
+    )
 
 
 def displaced(volume: Volume, field: Volume, factor: float = 1.0) -> Volume:
@@ -96,22 +102,21 @@ def displaced(volume: Volume, field: Volume, factor: float = 1.0) -> Volume:
     return Volume(out.to(volume.data.device), volume.grid, volume.quantity, volume.frame)
 
 
-def carried_back(dose: Volume, field: Volume, factor: float, grid: Grid) -> Volume:
-    """The dose that each piece of tissue gets, at the place where it was drawn.
+def true_places(drawn: Points, field: Volume, factor: float = 1.0) -> Points:
+    """Where points of the drawn scan truly lie: the x with x + factor · u(x) = y for each y.
 
-    Structures that are drawn on the scan then have their histograms as if they had been deformed with the
-    tissue, without a second rounding of their edges to voxels; each part keeps the volume that was drawn.
+    Doses read there are those that each piece of tissue gets, as if the structures had been deformed with it,
+    without a second rounding of their edges to voxels; each part keeps the volume that was drawn. By
+    fixed-point iteration, which converges as u is not steep.
 
     Parameters
     ----------
-    dose
-        Dose (Gy) where tissue truly lies.
+    drawn
+        Points y (LPS, mm), shape ``(n, 3)``.
     field
         Displacement u (mm): tissue at x was drawn at x + factor · u(x).
     factor
         How many times it counts.
-    grid
-        Where to tell the dose; one at least as fine as the structures' keeps their edges sharp.
 
     Raises
     ------
@@ -120,25 +125,21 @@ def carried_back(dose: Volume, field: Volume, factor: float, grid: Grid) -> Volu
     """
     expect_displacement(field, factor)
     if factor == 0 or not bool(field.data.any()):
-        return dose
-    out = torch.empty(1, *grid.shape)
-    values, there = dose.data[:1].float().cpu(), field.data.float().cpu()
-    step = max(1, _POINTS_AT_ONCE // (grid.shape[1] * grid.shape[2]))
-    for first in range(0, grid.shape[0], step):
-        places = _true_places(lattice(grid, first, first + step), there, field.grid, factor)
-        out[:, first : first + step] = sample(values, dose.grid, places).reshape(1, -1, *grid.shape[1:])
-    return Volume(out.to(dose.data.device), grid, dose.quantity, dose.frame)
+        return drawn
+    out, there = np.empty_like(drawn), field.data.float().cpu()
+    for first in range(0, len(drawn), _POINTS_AT_ONCE):
+        part = slice(first, first + _POINTS_AT_ONCE)
+        out[part] = _solved(drawn[part], there, field.grid, factor)
+    return out
 
 
-def _true_places(
-    drawn: Float[Tensor, "n 3"], field: Float[Tensor, "3 i j k"], grid: Grid, factor: float
-) -> Float[Tensor, "n 3"]:
-    """The x with x + factor · u(x) = y for each y, by fixed-point iteration, as u is not steep."""
-    places = drawn
+def _solved(drawn: Points, field: Float[Tensor, "3 i j k"], grid: Grid, factor: float) -> Points:
+    there = torch.from_numpy(drawn).float()
+    places = there
     for _ in range(_MOST_STEPS):
-        nearer = drawn - factor * sample(field, grid, places).T
-        change = float((nearer - places).abs().max())
-        places = nearer
+        shift = factor * sample(field, grid, places).T
+        change = float((there - shift - places).abs().max())
+        places = there - shift
         if change < _CLOSE_ENOUGH:
-            return places
+            return drawn - shift.double().numpy()
     raise ValueError("expected a displacement that can be undone, got one that folds tissue over; smooth it")

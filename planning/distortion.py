@@ -67,6 +67,24 @@ class Scanner:
             raise ValueError(f"expected a readout along x, y or z (LPS), got {self.readout!r}")
 
 
+def parse_scanner(text: str) -> Scanner:
+    """The scanner written as ``3,220,y,0.5``: tesla, Hz/mm, readout and mm by gradients.
+
+    Raises
+    ------
+    ValueError
+        If the text is anything else.
+    """
+    try:
+        tesla, bandwidth, readout, gradient = text.split(",")
+        numbers = [float(part) for part in (tesla, bandwidth, gradient)]
+    except ValueError:
+        raise ValueError(
+            f"expected a scanner as tesla, Hz per mm, readout axis and mm, such as 3,220,y,0.5, got {text!r}"
+        ) from None
+    return Scanner(numbers[0], numbers[1], readout.strip(), numbers[2])
+
+
 def distortion(density: Volume, scanner: Scanner, isocenter: Point | None = None) -> Volume:
     """Displacement (mm) of a head by gradients and susceptibility: tissue at x appears at x + u(x).
 

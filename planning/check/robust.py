@@ -8,17 +8,17 @@ import numpy as np
 from imaging.grid import Grid
 from imaging.structures import StructureSet
 from imaging.volume import Volume
-from planning.density import covering
-from planning.displacement import carried_back
+from planning.displacement import true_places
 from planning.dose.forward import calculate
 from planning.goals import Comparison, Goal
 from planning.machine import Machine
 from planning.plan import Plan, Prescription
 from planning.scenarios import Scenario, expect_scenarios, perturbed, shifted
 
-from .dvh import Dvh, histograms_at, parts_of, share_at_dose
+from .dvh import Dvh, expect_frame, histograms_at, parts_of, share_at_dose
 from .envelope import Envelope, widened
 from .judge import GoalResult, judge
+from .parts import Parts
 
 Progress = Callable[[str, float], None]
 
@@ -145,21 +145,21 @@ def robustness(
         If the plan as it is does not come first, or for what :func:`planning.scenarios.perturbed` or
         :func:`planning.dose.forward.calculate` refuses.
     """
-    told, parts = expect_scenarios(scenarios), parts_of(structures)
+    told = expect_scenarios(scenarios)
+    expect_frame(density, structures.frame)
     results, covered = [], []
     envelopes: dict[str, Envelope] = {}
-    for dose in doses(
+    for dvhs in histograms_in(
         plan,
         told,
         density,
+        parts_of(structures),
         grid,
         machine,
         deviation=deviation,
         distortion=distortion,
-        drawn=structures.grid,
         progress=progress,
     ):
-        dvhs = histograms_at(dose, parts)
         results.append(judge(goals, dvhs, plan.prescription))
         covered.append(
             [share_at_dose(dvhs[t], 0.95 * plan.prescription.dose_gy) for t in targets if t in dvhs]
@@ -175,6 +175,51 @@ def robustness(
     )
 
 
+def histograms_in(
+    plan: Plan,
+    scenarios: Sequence[Scenario],
+    density: Volume,
+    parts: Mapping[str, Parts],
+    grid: Grid,
+    machine: Machine,
+    *,
+    deviation: Volume | None = None,
+    distortion: Volume | None = None,
+    progress: Progress | None = None,
+) -> Iterator[dict[str, Dvh]]:
+    """Histograms in each scenario, of structures by their parts, which lie where their tissue truly does.
+
+    Parameters
+    ----------
+    parts
+        What :func:`planning.check.dvh.parts_of` gives of the structures as they were drawn.
+    plan, scenarios, density, grid, machine, deviation, distortion, progress
+        As :func:`robustness` takes them.
+    """
+    given = doses(
+        plan,
+        scenarios,
+        density,
+        grid,
+        machine,
+        deviation=deviation,
+        distortion=distortion,
+        progress=progress,
+    )
+    for scenario, dose in zip(scenarios, given, strict=True):
+        yield histograms_at(dose, _truly(parts, scenario, distortion))
+
+
+def _truly(parts: Mapping[str, Parts], scenario: Scenario, distortion: Volume | None) -> Mapping[str, Parts]:
+    """The parts where their tissue truly lies; each keeps the volume that was drawn."""
+    if distortion is None or scenario.distortion == 0:
+        return parts
+    return {
+        name: replace(one, points=true_places(one.points, distortion, scenario.distortion))
+        for name, one in parts.items()
+    }
+
+
 def doses(
     plan: Plan,
     scenarios: Sequence[Scenario],
@@ -184,21 +229,15 @@ def doses(
     *,
     deviation: Volume | None = None,
     distortion: Volume | None = None,
-    drawn: Grid | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Volume]:
-    """Total dose (Gy) of a plan in each scenario, at the places of the tissue as it was drawn.
+    """Total dose (Gy) of a plan in each scenario, in the patient's coordinates; parameters as above.
 
-    Parameters as above. Where a scanner displaced tissue its dose is told on voxels like those of
-    ``drawn``, so that structures on that grid keep their edges.
+    What a scanner displaced is back at its true place: structures have to be, too.
     """
     for n, scenario in enumerate(scenarios):
         moved = replace(plan, beams=shifted(plan.beams, scenario))
-        dose = calculate(moved, perturbed(density, scenario, deviation, distortion), grid, machine)
-        if distortion is not None and scenario.distortion:
-            fine = grid if drawn is None or max(drawn.spacing) > max(grid.spacing) else covering(drawn, grid)
-            dose = carried_back(dose, distortion, scenario.distortion, fine)
-        yield dose
+        yield calculate(moved, perturbed(density, scenario, deviation, distortion), grid, machine)
         if progress is not None:
             progress("dose of the scenarios", (n + 1) / len(scenarios))
 
