@@ -11,13 +11,14 @@ from imaging.atomic import whole_file
 from imaging.dicom.header import RESEARCH_ONLY, software_version
 from imaging.uids import fresh_uid
 from imaging.volume import Volume
-from planning.check.dvh import Dvh, curve, histograms, numbers
+from planning.check.dvh import Dvh, curve, histograms
 from planning.check.judge import GoalResult, as_json, judge
 from planning.machine import load_machine
 
 from . import goal_sheet, independent, mri_only, robust
 from .cautions import cut_off
 from .dicom_set import write_dicom
+from .evaluate_plan import complications, indices, metrics
 from .patient import Planned
 from .report.write import publish_report
 from .request import Request
@@ -192,6 +193,8 @@ def _plan_facts(
     truth: Truth | None,
     on_others: Mapping[str, object],
 ) -> dict[str, object]:
+    rx = planned.plan.prescription
+    kinds = {name: structure.kind for name, structure in planned.structures.structures.items()}
     return {
         "note": RESEARCH_ONLY,
         "version": provenance.version,
@@ -212,7 +215,9 @@ def _plan_facts(
             for beam in planned.plan.beams
         ],
         "goals": as_json(results),
-        "structures": numbers(dvhs),
+        "structures": {name: metrics(dvh, rx, kinds[name]) for name, dvh in dvhs.items()},
+        "indices": indices(dvhs, kinds, rx),
+        "complications": complications(dvhs, kinds, rx, [result.goal for result in results]),
         "true_ct": dict(truth.figures) if truth else None,
         "robustness": dict(planned.robustness) or None,
         "independent": dict(planned.independent) or None,

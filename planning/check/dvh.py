@@ -145,19 +145,6 @@ def curve(dvh: Dvh, doses_gy: Float64[np.ndarray, " m"]) -> Float64[np.ndarray, 
     return 100.0 * (1 - below / len(dvh.doses))
 
 
-def numbers(dvhs: Mapping[str, Dvh]) -> dict[str, dict[str, float]]:
-    """D98%, D95%, D50%, D2%, mean and maximum (Gy) and volume of every structure, for JSON."""
-    return {
-        name: {
-            "volume_cc": round(dvh.volume_cc, 3),
-            **{f"d{x:g}_gy": round(dose_at_share(dvh, x), 3) for x in (98.0, 95.0, 50.0, 2.0)},
-            "mean_gy": round(mean(dvh), 3),
-            "max_gy": round(maximum(dvh), 3),
-        }
-        for name, dvh in dvhs.items()
-    }
-
-
 def _quantile(dvh: Dvh, share_above: float) -> float:
     return float(np.quantile(dvh.doses, np.clip(1 - share_above, 0, 1), method="hazen"))
 

@@ -122,6 +122,33 @@ def test_a_plan_is_held_against_the_planners_own_goals(phantom, tmp_path):
     assert "D95% &gt;= 95 %" not in page
 
 
+def test_goals_and_structures_are_told_from_the_same_histograms(phantom, tmp_path):
+    sheet = tmp_path / "own.toml"
+    sheet.write_text(
+        '[[goal]]\nstructures = ["PTV"]\ngoal = "D95% >= 30 Gy"\n'
+        '[[goal]]\nstructures = ["PTV"]\ngoal = "Dmean <= 70 Gy"\n'
+    )
+    facts, _ = published(phantom, Request(RX, seed=1, goal_sheet=sheet), tmp_path / "out")
+    ptv, body = facts["structures"]["PTV"], facts["structures"]["Body"]
+    assert [goal["value"] for goal in facts["goals"]] == pytest.approx(
+        [ptv["d95_gy"], ptv["mean_gy"]], abs=6e-4
+    )
+    # A ball of 15 mm around the middle of a voxel of 5 mm.
+    assert ptv["volume_cc"] == pytest.approx(4 / 3 * np.pi * 1.5**3, rel=0.15)
+    covered, isodose = (
+        ptv["v100_percent"] / 100 * ptv["volume_cc"],
+        body["v100_percent"] / 100 * body["volume_cc"],
+    )
+    found = facts["indices"]["PTV"]
+    assert found["paddick_conformity"] == pytest.approx(covered**2 / (ptv["volume_cc"] * isodose), abs=2e-3)
+    assert found["gradient_index"] == pytest.approx(body["v50_percent"] / body["v100_percent"], rel=5e-3)
+    assert found["icru_homogeneity"] == pytest.approx(
+        (ptv["d2_gy"] - ptv["d98_gy"]) / ptv["d50_gy"], abs=1e-3
+    )
+    # No organ of the phantom has published parameters.
+    assert facts["complications"] == {}
+
+
 def test_a_plan_made_from_other_goals_is_another_plan_and_keeps_its_sheet(phantom, tmp_path):
     sheet = tmp_path / "own.toml"
     sheet.write_text('[[goal]]\nstructures = ["CTV"]\ngoal = "Dmean >= 30 Gy"\n')

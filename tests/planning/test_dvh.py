@@ -199,26 +199,6 @@ def test_a_histogram_needs_a_dose():
         d.histogram(ct, torch.ones(grid.shape, dtype=torch.bool), grid)
 
 
-def test_numbers_are_ready_for_json():
-    grid = cube(5, 1.0)
-    drawn = StructureSet(
-        grid, {"PTV": Structure(torch.ones(grid.shape, dtype=torch.bool), RoiType.PTV, (255, 0, 0))}
-    )
-    around = cube(10, 2.0)
-    dose = Volume(torch.full((1, *around.shape), 60.0), around, Quantity.DOSE)
-    assert d.numbers(d.histograms(dose, drawn)) == {
-        "PTV": {
-            "volume_cc": 1.0,
-            "d98_gy": 60.0,
-            "d95_gy": 60.0,
-            "d50_gy": 60.0,
-            "d2_gy": 60.0,
-            "mean_gy": 60.0,
-            "max_gy": 60.0,
-        }
-    }
-
-
 @pytest.mark.data
 @pytest.mark.parametrize("spacing", [1, 2, 3])
 @pytest.mark.parametrize("direction", ["AntPost", "SupInf"])
