@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     """Make these commands of ``app``."""
     app.command()(dose)
     app.command()(check)
+    app.command()(view)
 
 
 def dose(
@@ -78,3 +79,20 @@ def check(
     answer(found.as_json(), found.lines(), as_json)
     if found.is_refused:
         raise typer.Exit(1)
+
+
+def view(
+    rtplan: Plan,
+    out: Annotated[Path, typer.Option(help="A .html page with slider and play, or a .png strip.")],
+    fraction_group: Group = None,
+    as_json: Json = False,
+) -> None:
+    """What leaves and jaws let through, beam by beam and control point by control point.
+
+    Example: `spindose view plan/dicom/RTPLAN.dcm --out beams.html`
+    """
+    with one_sentence():
+        from .plan_view_page import view_plan
+
+        facts = view_plan(rtplan, out, fraction_group)
+    answer(facts, [f"View: {out}"], as_json)
