@@ -1,6 +1,5 @@
 """Structure sets as they were drawn."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,22 +32,16 @@ SOURCE = Source(
 )
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PTV and an organ, written by our own writer."""
-    path = tmp_path_factory.mktemp("contours") / "RS.dcm"
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A PTV and an organ, written by our own writer, for a test to spoil."""
+    path = tmp_path / "RS.dcm"
     mask = torch.zeros(GRID.shape, dtype=torch.bool)
     mask[3:9, 3:9, 1:3] = True
     kinds = {"PTV": RoiType.PTV, "Organ": RoiType.ORGAN}
     drawn = {name: Structure(mask, kind, (255, 0, 0)) for name, kind in kinds.items()}
     write_rtstruct(StructureSet(GRID, drawn, SOURCE.frame), SOURCE, GRID, path)
     return path
-
-
-@pytest.fixture
-def written(original: Path, tmp_path: Path) -> Path:
-    """A structure set that a test may spoil."""
-    return Path(shutil.copy(original, tmp_path))
 
 
 def changed(path: Path, change: Callable[[Dataset], None]) -> Path:
