@@ -23,7 +23,7 @@ from .single import Reading
 from .steps import file_hash
 
 # What the walk found of a plan beside its dose, and keeps in ``plan.json``.
-_KEPT = ("independent", "robustness", "true_ct")
+_KEPT = ("independent", "robustness", "mri_only", "true_ct")
 
 
 @dataclass(frozen=True)

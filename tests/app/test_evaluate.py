@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from app.cli import app
@@ -186,6 +187,44 @@ def test_a_plan_of_an_unknown_machine_is_evaluated_with_one_that_is_named(tmp_pa
     found = answered("plan", tmp_path / "P.dcm", "--machine", MACHINE.name)
     assert found["machine"] == MACHINE.name
     assert found["delivery_seconds"] == 60.0
+    assert "not described here" in " ".join(found["cautions"])
+
+
+def test_structures_as_drawn_and_as_masks_have_the_same_doses(folder, tmp_path):
+    drawn = answered("plan", folder)["structures"]["PTV"]
+    masks = answered("plan", folder, "--structures", folder / "masks")["structures"]["PTV"]
+    for key in ("d98_gy", "d50_gy", "d2_gy", "mean_gy"):
+        assert masks[key] == pytest.approx(drawn[key], abs=0.05)
+    (tmp_path / "PTV.nii.gz").write_bytes((folder / "masks" / "structure_001.nii.gz").read_bytes())
+    alone = answered("plan", folder, "--structures", tmp_path)
+    assert alone["structures"]["PTV"] == masks
+    assert "external contour" in alone["targets"]["PTV"]["not_evaluated"]
+
+
+def test_a_body_for_qatrack_is_valid_and_goes_with_its_report(folder, tmp_path):
+    (tmp_path / "list.toml").write_text(
+        'unit_test_collection = "https://qatrack.example/api/qa/unittestcollections/3/"\n'
+        '[tests]\nptv_mean = "structures/PTV/mean_gy"\nchiasm = "structures/OpticChiasm/max_gy"\n'
+    )
+    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.4")
+    out = tmp_path / "body.json"
+    asked = ("--qatrack", out, "--qatrack-list", tmp_path / "list.toml", "--attach", tmp_path / "report.pdf")
+    found = answered("plan", folder, *asked)
+    told = json.loads(out.read_text())
+    schema = json.loads((Path(__file__).parent / "qatrack_testlistinstance.schema.json").read_text())
+    Draft202012Validator(schema).validate(told)
+    assert told["tests"]["ptv_mean"]["value"] == found["structures"]["PTV"]["mean_gy"]
+    assert told["tests"]["chiasm"]["skipped"] is True
+    assert told["work_started"] <= told["work_completed"]
+    assert "DOE" not in out.read_text()
+
+
+@pytest.mark.data
+def test_a_conformant_set_of_another_system_is_evaluated(data):
+    found = answered("plan", data / "dicom_rt" / "conformant")
+    assert found["prescription"] == {"dose_gy": 60.0, "n_fractions": 30}
+    assert found["goals_judged"] > 0
+    assert 0 < found["targets"]["PTV"]["paddick_conformity"] < 1
     assert "not described here" in " ".join(found["cautions"])
 
 
