@@ -9,6 +9,7 @@ import typer
 from .cli_evaluate import evaluate_app
 from .cli_rtplan import register as register_rtplan
 from .cli_report import report
+from .cli_robust import register as register_robust
 from .console import RESEARCH_ONLY, answer, one_sentence, progress_bar
 
 app = typer.Typer(
@@ -82,6 +83,10 @@ def plan(
     goals: Annotated[
         Path | None, typer.Option(help="A goal sheet of your own (TOML); the brain sheet otherwise.")
     ] = None,
+    true_ct: Annotated[
+        Path | None,
+        typer.Option(help="A CT registered to the MRI, to compare the plan on; it is never planned on."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """From one MRI to a deliverable plan, DICOM-RT files and a review page.
@@ -110,7 +115,7 @@ def plan(
             expected_value,
             goals,
         )
-        summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series)
+        summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series, true_ct)
         robust = facts(out, request)
     answer({**summary.as_json(), **robust}, [*summary.lines(), *lines(robust)], as_json)
 
@@ -173,6 +178,7 @@ def contour(
 
 
 register_rtplan(app)
+register_robust(app)
 
 
 @machine_app.command("fit")
