@@ -84,7 +84,7 @@ class Reading:
     any_energy
         Take the machine's beam for beams of other energies too.
     prescription
-        What is prescribed, where the plan does not say so.
+        What is prescribed, where the plan does not say so; in as many fractions as the plan has.
     fraction_group
         Number of the fraction group, where there are several.
     """
@@ -104,7 +104,8 @@ def read_with_machine(rtplan: Path, reading: Reading = Reading()) -> tuple[Plan,
     Raises
     ------
     ValueError
-        If the plan cannot be read, or no machine, or several, have its leaves and beam.
+        If the plan cannot be read, has other fractions than are given, or no machine, or several, have its
+        leaves and beam.
     """
     if reading.plan_leaves and not reading.machine:
         raise ValueError("expected the name of a machine beside --plan-leaves, got none; add --machine")
@@ -119,7 +120,22 @@ def read_with_machine(rtplan: Path, reading: Reading = Reading()) -> tuple[Plan,
         fraction_group=reading.fraction_group,
         any_energy=reading.any_energy,
     )
+    _expect_fractions(rtplan, reading)
     return replace(plan, machine=machine.name), machine, _cautions(head, machine, reading)
+
+
+def _expect_fractions(rtplan: Path, reading: Reading) -> None:
+    """Refuse a prescription in other fractions than the plan's: the total dose would be another."""
+    if reading.prescription is None:
+        return
+    groups = open_object(rtplan, RTPlanStorage).FractionGroupSequence
+    chosen = [g for g in groups if reading.fraction_group in (None, int(g.FractionGroupNumber))]
+    planned = int(chosen[0].get("NumberOfFractionsPlanned") or 0)
+    if planned and planned != reading.prescription.n_fractions:
+        raise ValueError(
+            f"expected a prescription in the {planned} fractions of the plan, got "
+            f"{reading.prescription.n_fractions}; give the total dose of the plan's fractions"
+        )
 
 
 def _cautions(head: Head, machine: Machine, reading: Reading) -> list[str]:

@@ -50,7 +50,7 @@ _SEGMENTS = 3
 def main() -> int:
     """The figures beside their targets."""
     found = figures()
-    report("recomputed", found)
+    report("recomputed", found, keep=False)  # a part of delivery_qa, which keeps it
     met = [
         value is not None and (value >= target if sign == ">=" else value <= target)
         for value, (sign, target) in ((found[name], TARGETS[name]) for name in TARGETS)

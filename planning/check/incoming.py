@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import RTDoseStorage, RTPlanStorage, RTStructureSetStorage
 
 from imaging.dicom.files import image_headers
 from imaging.dicom.opening import complete_object, open_object
 from imaging.dicom.rtdose import read_rtdose
+from imaging.grid import Grid, indices
 from planning.plan import Prescription
+from planning.rtplan_machine import treatment_beams
 from planning.rtplan_reader import read_rtplan
 
 from .findings import Finding, Severity, flagged, refused
@@ -74,7 +77,7 @@ def check_set(
             ct=[header for path in ct for _, header in image_headers(path)],
         )
     except ValueError as error:
-        return [refused(str(error))]
+        return [refused(_sentence(error))]
     beams = _told(beam_findings(came.plan))
     findings = [
         *_told(_patients(came)),
@@ -101,8 +104,16 @@ def _told(check: Iterator[Finding]) -> list[Finding]:
             for finding in check:
                 found.append(finding)  # noqa: PERF402 - what was found before the file breaks counts
     except ValueError as error:
-        found.append(refused(str(error)))
+        found.append(refused(_sentence(error)))
     return found
+
+
+def _sentence(error: ValueError) -> str:
+    """Our own sentence; what others say of a value could quote it, and a value can be a name."""
+    said = str(error)
+    if said.startswith("expected "):
+        return said
+    return "expected files whose values can be read, got one with values that cannot; export it again"
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
@@ -249,9 +260,25 @@ def _structures(came: _Set) -> Iterator[Finding]:
             )
 
 
+def _isocenters(plan: Dataset, grid: Grid) -> Iterator[Finding]:
+    """Whether the beams meet where the dose lies: a frame of reference can be right by name alone."""
+    for beam in treatment_beams(plan):
+        place = beam.ControlPointSequence[0].get("IsocenterPosition")
+        if place is None:
+            continue
+        (index,) = indices(grid, np.asarray(place, dtype=np.float64)[None])
+        if (index < -0.5).any() or (index > np.array(grid.shape) - 0.5).any():
+            yield flagged(
+                f"expected the isocentre of beam {int(beam.BeamNumber)} inside the dose, got one outside it; "
+                "look whether plan and dose belong together"
+            )
+            return
+
+
 def _dose(path: Path, plan: Dataset) -> Iterator[Finding]:
     """Whether the dose is the whole plan's, in Gy, and of the size of what is prescribed."""
     dose, _ = read_rtdose(path)
+    yield from _isocenters(plan, dose.grid)
     hottest = float(dose.data.max())
     if hottest <= 0:
         yield refused("expected a dose above 0 Gy somewhere, got none; export the dose again")

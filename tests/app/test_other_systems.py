@@ -22,7 +22,7 @@ from planning.beams import Beam, ControlPoint
 from planning.dose.forward import calculate
 from planning.machine import load_machine
 from planning.plan import Plan, Prescription
-from planning.rtplan import write_rtplan
+from planning.rtplan import read_rtplan, write_rtplan
 
 AGILITY = load_machine("agility-6mv")
 
@@ -145,7 +145,7 @@ OTHERS = {
     "dicompyler_rtplan.dcm": ("millennium-6mv", Reading("millennium-6mv", any_energy=True)),
     "dvha_mlca_rtplan.dcm": (
         "agility-6mv",
-        Reading("agility-6mv", plan_leaves=True, prescription=Prescription(26.0, 13), fraction_group=1),
+        Reading("agility-6mv", plan_leaves=True, prescription=Prescription(52.0, 26), fraction_group=1),
     ),
 }
 
@@ -157,16 +157,31 @@ def test_plans_of_other_systems_are_computed_on_a_phantom(data, tmp_path, name):
     expected, reading = OTHERS[name]
     plan, machine, _ = read_with_machine(data / "dicom_rt" / name, reading)
     assert machine.name == expected
+    group, prescription = reading.fraction_group, plan.prescription
+    bare = read_rtplan(data / "dicom_rt" / name, prescription=prescription, fraction_group=group)
+    for own, untouched in zip(plan.beams, bare.beams, strict=True):
+        assert (own.mu, own.name) == (untouched.mu, untouched.name)
+        np.testing.assert_array_equal(
+            [point.leaves for point in own.control_points],
+            [point.leaves for point in untouched.control_points],
+        )
     ct = phantom(tmp_path / "ct.nii.gz", plan.beams[0].isocenter)
     how: list[object] = ["--spacing", 5]
     how += ["--machine", reading.machine] if reading.machine else []
     how += ["--plan-leaves"] if reading.plan_leaves else []
     how += ["--any-energy"] if reading.any_energy else []
-    how += ["--prescription", "26/13", "--fraction-group", 1] if reading.prescription else []
+    how += ["--prescription", "52/26", "--fraction-group", 1] if reading.prescription else []
     result = run(data / "dicom_rt" / name, ct, "--out", tmp_path / "dose.nii.gz", *how, "--json")
     assert result.exit_code == 0, result.stderr
     mu = sum(beam.mu for beam in plan.beams) * plan.prescription.n_fractions
     assert 0.3 * mu < 100 * json.loads(result.stdout)["max_gy"] < 1.7 * mu
+
+
+def test_a_prescription_in_other_fractions_than_the_plan_s_is_refused(foreign):
+    """The dose of a fraction times another number would be another dose."""
+    assert read_with_machine(foreign, Reading(prescription=Prescription(2.0, 1)))
+    with pytest.raises(ValueError, match="in the 1 fractions of the plan, got 5"):
+        read_with_machine(foreign, Reading(prescription=Prescription(2.0, 5)))
 
 
 @pytest.mark.data

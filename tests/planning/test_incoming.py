@@ -251,6 +251,11 @@ def of_a_beam(dataset: Dataset) -> None:
     dataset.DoseSummationType = "BEAM"
 
 
+def far_away(dataset: Dataset) -> None:
+    for beam in dataset.BeamSequence:
+        beam.ControlPointSequence[0].IsocenterPosition = [300, 0, 0]
+
+
 PLAN, STRUCTURES, DOSE = "RTPLAN.dcm", "RTSTRUCT.dcm", "RTDOSE.dcm"
 REFUSED, FLAGGED = Severity.REFUSED, Severity.FLAGGED
 BROKEN: list[tuple[str, Change, Severity, str]] = [
@@ -291,6 +296,7 @@ BROKEN: list[tuple[str, Change, Severity, str]] = [
     (PLAN, other_fractions, FLAGGED, "in 5 fractions come to the prescribed 60 Gy, got 10 Gy"),
     (PLAN, no_prescription, FLAGGED, "expected a dose prescribed to a target, got none"),
     (PLAN, turned_table, REFUSED, "couch, collimator and isocentre of beam 1 to rest"),
+    (PLAN, far_away, FLAGGED, "expected the isocentre of beam 1 inside the dose, got one outside it"),
     (STRUCTURES, lost_roi, REFUSED, "got one which the structure set lacks"),
     (STRUCTURES, empty_roi, REFUSED, "got one which has no contours"),
     (STRUCTURES, empty_body, FLAGGED, "expected a body outline among the structures"),
@@ -367,6 +373,18 @@ def test_a_second_fraction_group_is_flagged(folder):
 
     change(folder / PLAN, add)
     assert [f.severity for f in check(folder)] == [FLAGGED]
+
+
+def test_a_value_that_is_none_is_not_quoted(folder):
+    """What libraries say of it would quote it, and it could be a name."""
+    raw = (folder / PLAN).read_bytes()
+    spoiled = raw.replace(b"IS\x02\x0030", b"IS\x02\x00Xy")
+    assert spoiled != raw
+    (folder / PLAN).write_bytes(spoiled)
+    findings = check(folder)
+    assert Severity.REFUSED in {f.severity for f in findings}
+    assert not any("Xy" in f.sentence for f in findings)
+    assert all(f.sentence.startswith("expected ") for f in findings)
 
 
 @pytest.mark.parametrize("file", [PLAN, STRUCTURES, DOSE])
