@@ -25,6 +25,8 @@ _PARTS_AT_LEAST = 10_000
 # (Roberts, 2018).
 _STEPS = np.array([1.32471795724474602596**-1, 1.32471795724474602596**-2])
 _STEP_ACROSS = 1.61803398874989484820**-1
+# The columns are axes of a lattice turned by the angle whose tangent is the inverse of the golden ratio.
+_ASKEW = np.array([[1.0, -_STEP_ACROSS], [_STEP_ACROSS, 1.0]]) / np.hypot(1.0, _STEP_ACROSS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,14 +126,21 @@ def _layer_by_layer(
 
 def _lattice(
     low: Float64[np.ndarray, "2"], high: Float64[np.ndarray, "2"], step: float, number: int
-) -> Float64[np.ndarray, "n 2"]:
+) -> Float64[np.ndarray, "_ 2"]:
     """A lattice over the box, of its own for each layer.
 
-    One for all would see no more doses along a gradient in the plane than it has rows.
+    One for all would see no more doses along a gradient in the plane than it has rows. It lies askew by the
+    golden ratio, or the rows that end a structure along an axis would be up to a step inside it.
     """
-    n = np.ceil((high - low) / step).astype(int) + 2
-    start = low + ((number * _STEPS) % 1 - 1) * step
-    return start + step * np.indices((int(n[0]), int(n[1]))).reshape(2, -1).T
+    box = np.array([[x, y] for x in (low[0], high[0]) for y in (low[1], high[1])])
+    seen = (box - low) @ _ASKEW / step
+    first, last = np.floor(seen.min(axis=0)).astype(int) - 1, np.ceil(seen.max(axis=0)).astype(int) + 1
+    rows, columns = (np.arange(first[axis], last[axis] + 1) + number * _STEPS[axis] % 1 for axis in (0, 1))
+    points = (
+        low + step * np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2) @ _ASKEW.T
+    )
+    inside = (points >= low - step / 2) & (points <= high + step / 2)
+    return points[inside.all(axis=1)]
 
 
 def _deepest(
