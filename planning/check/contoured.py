@@ -1,8 +1,8 @@
 """Dose–volume histograms of structures as they were drawn: contours on planes, not voxels.
 
-A mask counts voxels whole. Here nothing is rounded to a voxel: the area of a cross-section is that of
-the polygons, and between two planes both size and shape are interpolated. Polygons come in indices
-(i, j) of a grid by the index k of their plane, as :mod:`imaging.contours` has them.
+Nothing is rounded to a voxel: the area of a cross-section is that of the polygons, and between two planes
+both size and shape are interpolated. Polygons come in indices (i, j) of a grid by the index k of their plane,
+as :mod:`imaging.contours` has them, or in the patient (:mod:`imaging.roi_contours`).
 """
 
 from collections.abc import Sequence
