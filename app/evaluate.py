@@ -127,7 +127,7 @@ def lines(found: Mapping[str, object]) -> list[str]:
     rx, missed = told["prescription"], [goal for goal in told["goals"] if goal["met"] is False]
     seconds = told["delivery_seconds"]
     return [
-        f"Plan: {rx['dose_gy']:g} Gy in {rx['n_fractions']} fractions, {told['beams']} beams, "
+        f"Plan: {rx['dose_gy']:g} Gy in {rx['n_fractions']} fractions, {told['beams']} beam{'s' * (told['beams'] > 1)}, "
         f"{told['mu']:.0f} MU" + (f", {seconds / 60:.1f} min a fraction" if seconds is not None else ""),
         *([f"Goals met: {told['goals_met']} of {told['goals_judged']}"] if told["goals"] else []),
         *(f"  not met: {g['structure']} {g['goal']}, reached {g['value']:.2f} {g['unit']}" for g in missed),

@@ -59,10 +59,11 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A PNG, and what it shows in words."""
+    """A PNG, what it shows in words, and which share of the page's width it takes."""
 
     png: bytes
     words: str
+    share: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,11 +18,14 @@ from planning.machine import load_machine
 from planning.plan import Plan
 
 from . import tables
-from .facts import Report, Section
+from .facts import Picture, Report, Section
 from .pictures import dose_planes, dvh_plot
 from .seal import chain
 
-_CT = "dicom/CT/"
+_APERTURES = (
+    "As the source sees them, up to eight control points of each beam: what is open is light; the monitor "
+    "units are those until the next picture."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,8 @@ class Found:
         Source to skin (mm) by beam name.
     true_dvhs
         Histograms of the same plan's dose on the true CT, where there is one.
+    apertures
+        What each beam opens.
     identity
         Whose plan it is, where somebody asked for it.
     """
@@ -56,6 +61,7 @@ class Found:
     files: Mapping[str, str]
     surface_distances: Mapping[str, float] = field(default_factory=dict)
     true_dvhs: Mapping[str, Dvh] | None = None
+    apertures: tuple[Picture, ...] = ()
     identity: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -77,6 +83,7 @@ def gather(found: Found) -> Report:
             _histograms(found, told),
             _indices(told),
             *_checks(found),
+            Section("Apertures", (_APERTURES,), found.apertures),
             _provenance(found, machine.calibration, seal),
         ),
         version=software_version(),

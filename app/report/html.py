@@ -61,7 +61,8 @@ def _picture(picture: Picture) -> str:
     source = base64.b64encode(picture.png).decode("ascii")
     words = escape(picture.words)
     return (
-        f'<figure><img alt="{words}" src="data:image/png;base64,{source}">'
+        f'<figure><img alt="{words}" style="width:{100 * picture.share:g}%" '
+        f'src="data:image/png;base64,{source}">'
         f"<figcaption>{words}.</figcaption></figure>"
     )
 

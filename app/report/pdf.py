@@ -172,14 +172,16 @@ def _section(section: Section) -> list[Flowable]:
 
 
 def _picture(picture: Picture) -> list[Flowable]:
-    image = Image(io.BytesIO(picture.png), width=_WIDTH, height=_picture_height(picture))
+    image = Image(
+        io.BytesIO(picture.png), width=_WIDTH * picture.share, height=_picture_height(picture), hAlign="LEFT"
+    )
     image.keepWithNext = 1
     return [image, Paragraph(f"{escape(picture.words)}.", _NOTE)]
 
 
 def _picture_height(picture: Picture) -> float:
     across, up = ImageReader(io.BytesIO(picture.png)).getSize()
-    return float(_WIDTH * up / across)
+    return float(_WIDTH * picture.share * up / across)
 
 
 def _table(table: Table) -> list[Flowable]:

@@ -1,12 +1,16 @@
-"""Pictures of a plan report: the dose in three planes, and its histograms."""
+"""Pictures of a plan report: the dose in three planes, its histograms, and what the beams open."""
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from app.plan_view import plan_view
+from app.plan_view_strip import panels, strip
 from imaging.shapes import Point
 from imaging.show import Wash, palette, three_planes
 from imaging.structures import StructureSet
@@ -18,6 +22,7 @@ from .facts import Picture
 _ISODOSES = (0.2, 0.5, 0.8, 0.95, 1.0, 1.07)  # shares of the prescription, as on the review page
 _FULL = 1.1
 _POINTS = 400
+_PANELS = 8  # of a beam, side by side, fill the width of a page
 
 
 def dose_planes(
@@ -84,6 +89,19 @@ def dvh_plot(
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False)
     dashed = "; dashed: the same plan on the true CT" if others else ""
     return Picture(_png(figure), f"Cumulative dose–volume histograms{dashed}; dotted: the prescription")
+
+
+def apertures(rtplan: Path) -> tuple[Picture, ...]:
+    """What each beam of an RTPLAN opens, as its source sees it: a picture a beam."""
+    view = plan_view(rtplan)
+    return tuple(
+        Picture(
+            strip(replace(view, beams=(shown,))),
+            f"Beam {shown.beam.name}, {shown.beam.mu:.1f} MU",
+            min(1.0, len(panels(shown, 0)) / _PANELS),
+        )
+        for shown in view.beams
+    )
 
 
 def _png(figure: Figure) -> bytes:

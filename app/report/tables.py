@@ -63,7 +63,9 @@ def _movement(beam: Beam) -> str:
     moving = any(
         b.meterset > a.meterset and abs(b.leaves - a.leaves).max() > 1e-6 for a, b in pairwise(points)
     )
-    return f"sliding window, {len(points)} control points" if moving else f"{stands} segments"
+    return (
+        f"sliding window, {len(points)} control points" if moving else f"{stands} segment{'s' * (stands > 1)}"
+    )
 
 
 def _widest(beam: Beam, jaws: str) -> str:

@@ -18,6 +18,7 @@ from .facts import Report
 from .gather import Found, gather, identity_of, surface_distances
 from .html import write_html
 from .pdf import write_pdf
+from .pictures import apertures
 from .seal import expect_sealed, files_of, write_seal
 from .sign import expect_signed, sign
 
@@ -47,9 +48,11 @@ def publish_report(
         The plan's dose on the true CT (Gy), where there is one.
     """
     facts, files = _facts(folder), files_of(folder)
-    distances = surface_distances(folder / "dicom" / "RTPLAN.dcm")
+    rtplan = folder / "dicom" / "RTPLAN.dcm"
     true_dvhs = None if true_dose is None else histograms(true_dose, planned.structures)
-    report = gather(Found(planned, facts, goals, dvhs, files, distances, true_dvhs))
+    report = gather(
+        Found(planned, facts, goals, dvhs, files, surface_distances(rtplan), true_dvhs, apertures(rtplan))
+    )
     _write(folder / "report.pdf", report, facts["inputs"], files)
 
 
@@ -130,6 +133,7 @@ def _found(folder: Path, files: Mapping[str, str], *, identity: bool) -> Found:
         files,
         surface_distances(rtplan),
         histograms_at(read_case(true_dose).volumes["dose"], parts) if true_dose.is_dir() else None,
+        apertures(rtplan),
         identity_of(rtplan) if identity else {},
     )
 

@@ -129,7 +129,7 @@ def test_the_report_says_what_is_delivered(folder):
     told = (
         "2 Gy, 1 × 2 Gy",
         "200.0",
-        "1 segments",
+        "1 segment",
         "-16 to 16",
         "-20 to 20",
         "generic-6mv",
