@@ -126,9 +126,10 @@ def lines(found: Mapping[str, object]) -> list[str]:
     told: dict = dict(found)  # type: ignore[type-arg] # as JSON gives it
     rx, missed = told["prescription"], [goal for goal in told["goals"] if goal["met"] is False]
     seconds = told["delivery_seconds"]
+    beams = f"{told['beams']} beam{'s' * (told['beams'] > 1)}"
     return [
-        f"Plan: {rx['dose_gy']:g} Gy in {rx['n_fractions']} fractions, {told['beams']} beam{'s' * (told['beams'] > 1)}, "
-        f"{told['mu']:.0f} MU" + (f", {seconds / 60:.1f} min a fraction" if seconds is not None else ""),
+        f"Plan: {rx['dose_gy']:g} Gy in {rx['n_fractions']} fractions, {beams}, {told['mu']:.0f} MU"
+        + (f", {seconds / 60:.1f} min a fraction" if seconds is not None else ""),
         *([f"Goals met: {told['goals_met']} of {told['goals_judged']}"] if told["goals"] else []),
         *(f"  not met: {g['structure']} {g['goal']}, reached {g['value']:.2f} {g['unit']}" for g in missed),
         *(f"{name}: {_index(one)}" for name, one in told["targets"].items()),
