@@ -1,18 +1,18 @@
 """What a finished plan is held against: an earlier run's folder, and the errors that may be."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imaging.folder import read_case
 from imaging.nifti import read_nifti
 from imaging.nifti_vectors import read_displacement
-from imaging.structures import StructureSet
+from imaging.structures import RoiType, StructureSet, named
 from imaging.volume import Quantity, Volume
 from planning.check.first_failure import ErrorKind
 from planning.density import relative_electron_density
 from planning.displacement import expect_displacement, most_of
 from planning.distortion import Scanner, distortion
-from planning.goals import Goal, brain_goals, read_sheet
+from planning.goals import Comparison, Goal, brain_goals, read_sheet, same_name
 from planning.hu_deviation import density_deviation
 from planning.machine import Machine, load_machine
 from planning.plan import Plan
@@ -110,12 +110,33 @@ def finished(planned: Path, errors: Errors) -> Finished:
         plan,
         density,
         structures,
-        read_sheet(own.read_text(encoding="utf-8")) if own.is_file() else brain_goals(),
+        of_the_ctv(
+            read_sheet(own.read_text(encoding="utf-8")) if own.is_file() else brain_goals(), structures
+        ),
         read_case(kept["dose"]).volumes["dose"],
         load_machine(plan.machine),
         _deviation(errors, ct, density),
         _distortion(errors, density),
     )
+
+
+def of_the_ctv(goals: tuple[Goal, ...], structures: StructureSet) -> tuple[Goal, ...]:
+    """Goals, and the coverage that they ask of the PTV asked of the CTV as well.
+
+    The margin of a PTV is there to be used up by errors: whether a plan holds shows in the CTV.
+    """
+    more = [
+        replace(goal, structure=name, source=f"What is asked of the {goal.structure}, for the CTV in it")
+        for name in named(structures, RoiType.CTV)
+        for goal in goals
+        if goal.comparison is Comparison.AT_LEAST
+        and any(same_name(goal.structure, ptv) for ptv in named(structures, RoiType.PTV))
+    ]
+    return (*goals, *(one for one in more if not any(_same(one, other) for other in goals)))
+
+
+def _same(goal: Goal, other: Goal) -> bool:
+    return same_name(goal.structure, other.structure) and goal.text == other.text
 
 
 def error_kinds(here: Finished, errors: Errors) -> tuple[ErrorKind, ...]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from imaging.atomic import new_folder
@@ -153,8 +154,22 @@ def _failures(
     for n, kind in enumerate(kinds):
         progress("Which goal fails first", n / len(kinds))
         failures.append(first_failure.first_failure(kind, found.results[0], judged))
+        aside = _without_ptv(found.results[0], here.structures)
+        # The margin of a PTV is there for what moves tissue, so that its goals fail first of all.
+        if any(way.distortion or any(way.shift) for way in kind.scenarios) and aside != found.results[0]:
+            rest = replace(kind, name=f"{kind.name}, goals of the PTV aside")
+            failures.append(first_failure.first_failure(rest, aside, judged))
     progress("Which goal fails first", 1.0)
     return tuple(failures)
+
+
+def _without_ptv(results: tuple[GoalResult, ...], structures: StructureSet) -> tuple[GoalResult, ...]:
+    """Results in which no goal of a PTV counts, if there is a CTV to look at instead."""
+    ptvs = named(structures, RoiType.PTV) if named(structures, RoiType.CTV) else []
+    return tuple(
+        replace(result, met=None) if any(same_name(result.goal.structure, ptv) for ptv in ptvs) else result
+        for result in results
+    )
 
 
 def _judging(

@@ -42,6 +42,7 @@ DRAWN = StructureSet(
     GRID,
     {
         "Body": Structure(BALL, RoiType.EXTERNAL, (0, 255, 0)),
+        "CTV": Structure(sphere(GRID, np.zeros(3), 9.0), RoiType.CTV, (255, 0, 0)),
         "PTV": Structure(sphere(GRID, np.zeros(3), 12.0), RoiType.PTV, (255, 0, 0), 60.0),
         HOSTILE: Structure(sphere(GRID, np.array([25.0, 0, 0]), 8.0), RoiType.ORGAN, (0, 0, 255)),
     },
@@ -106,8 +107,9 @@ def test_a_finished_plan_is_told_in_every_scenario(run):
     out, told = run
     facts = json.loads((out / "robust.json").read_text())
     assert told["n_scenarios"] == len(facts["scenarios"]) == 1 + 6 + 8 + 2 + 1
-    ptv, lens = facts["goals"]
+    ptv, lens, ctv = facts["goals"]
     assert lens["met_in_all"] is None
+    assert (ctv["structure"], ctv["goal"]) == ("CTV", ptv["goal"])
     assert len(ptv["values"]) == 18
     assert ptv["values"][0] == ptv["nominal"]
     assert min(ptv["values"]) == ptv["worst"]
@@ -131,12 +133,18 @@ def test_what_is_drawn_too_far_left_is_as_a_patient_too_far_right(run):
 
 def test_the_least_error_that_takes_a_goal_away_is_told_by_kind(run):
     facts = json.loads((run[0] / "robust.json").read_text())
-    shift, density, drawn = facts["first_failure"]
+    shift, ctv_shift, density, drawn, _ctv_drawn = facts["first_failure"]
     assert (shift["unit"], density["unit"], drawn["unit"]) == ("mm", "standard deviations", "times the field")
     assert density["fails_at"] is None
     assert density["holds_at"] == 2
     assert shift["holds_at"] < shift["fails_at"] <= shift["holds_at"] + 3 * 0.5 / 2**4 + 1e-3
     assert shift["first"][0]["goal"] == "D95% >= 90 %"
+    assert shift["first"][0]["structure"] == "PTV"
+    # The plane that cuts a twentieth off a sphere lies 0.27 of its radius deep (x²(3 - x) = 0.2): that of
+    # the CTV, 3 mm smaller, is 0.73 · 3 mm further from the edge of the field.
+    assert ctv_shift["error"] == "Set-up shift, goals of the PTV aside"
+    assert ctv_shift["first"][0]["structure"] == "CTV"
+    assert ctv_shift["fails_at"] == pytest.approx(shift["fails_at"] + 0.73 * 3, abs=0.25)
     # 3 mm by the field are 3 mm of a shift, but for what 3 mm voxels leave of a dose between them.
     assert 3 * drawn["fails_at"] == pytest.approx(shift["fails_at"], abs=0.4)
     said = lines(run[1])
@@ -180,7 +188,7 @@ def test_the_page_shows_every_goal_in_every_scenario(text):
     table = re.search(r'<table id="scenarios">(.*?)</table>', text, re.DOTALL).group(1)
     assert table.count("<tr>") == 1 + 18
     assert "✖" in table
-    assert [band["hidden"] for band in data_of(text)["bands"]] == [True, False, False]
+    assert [band["hidden"] for band in data_of(text)["bands"]] == [True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +255,7 @@ def test_bands_are_drawn_with_a_silent_console(text, tmp_path, tool):
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     found = re.search(r'<pre id="report">(.*?)</pre>', done.stdout, re.DOTALL).group(1)
     seen = json.loads(html.unescape(found))
-    assert seen["names"][:2] == ["Body", "PTV"]
+    assert seen["names"][:3] == ["Body", "CTV", "PTV"]
     assert seen["fills"] >= 2
     assert seen["axes"] == ["Dose (Gy)", "Volume (%)"]
     assert seen["images"] == 0
