@@ -260,6 +260,11 @@ def test_bad_input_ends_with_status_2_and_one_sentence(folder, arguments, senten
     assert "8842" not in result.stderr
 
 
+@pytest.mark.parametrize("command", ["plan", "dose"])
+def test_every_command_shows_an_example(command):
+    assert f"spindose evaluate {command}" in run(command, "--help").output
+
+
 def test_the_dose_of_another_plan_is_refused(folder, tmp_path):
     _, source = read_rtdose(folder / "RTDOSE.dcm")
     write_rtdose(dose_of(60.0), source, tmp_path / "other.dcm", plan_uid="1.2.3")

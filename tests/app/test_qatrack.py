@@ -63,6 +63,24 @@ def test_the_examples_of_the_guide_are_valid():
     VALID.validate({**example(), "tests": files, "attachments": [report]})
 
 
+def test_what_qatrack_takes_in_its_own_tests_is_valid():
+    # The body that qatrack/api/qa/tests/test_api.py posts, and a test that it skips.
+    VALID.validate(
+        {
+            "unit_test_collection": "/api/qa/unittestcollections/1/",
+            "work_completed": "2019-07-25 10:49:47",
+            "work_started": "2019-07-25 10:49:00",
+            "comment": None,
+            "tests": {
+                "test1": {"value": 1},
+                "test3": {"value": "test three"},
+                "test4": {"value": True},
+                "test2": {"value": None, "skipped": True},
+            },
+        }
+    )
+
+
 @pytest.mark.parametrize(
     "broken",
     [

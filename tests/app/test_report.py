@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -274,6 +275,18 @@ def test_a_signature_is_ed25519_over_the_manifest_and_holds_for_its_key_alone(co
         expect_signed(copy / "report.json", key)
     with pytest.raises(ValueError, match="private Ed25519 key"):
         sign(copy / "report.json", public)
+
+
+def test_signing_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    key, _ = keys(tmp_path)
+    (tmp_path / "report.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
+    with pytest.raises(ValueError, match=r"install spindose\[signing\]"):
+        sign(tmp_path / "report.json", key)
+
+
+def test_the_command_shows_an_example():
+    assert "spindose report demo" in run("--help").output
 
 
 def test_a_new_seal_takes_the_old_signature_away(tmp_path):
