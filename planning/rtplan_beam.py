@@ -17,8 +17,8 @@ from .rtplan_machine import is_flattened
 _STEP = 1e-9  # smaller steps of meterset, degrees or mm are none
 _DOSE_RATE = 2  # decimals of a dose rate in MU/min
 
-# Source to surface distance (mm): of the whole beam, or of each control point.
-SurfaceDistance = float | Sequence[float] | None
+# Source to surface distance (mm): of the whole beam, or of each control point that has one.
+SurfaceDistance = float | Sequence[float | None] | None
 
 
 def item(**attributes: object) -> Dataset:

@@ -58,8 +58,16 @@ def read_rtplan(
         supine, a beam without monitor units; or if it is for another machine than the one given.
     """
     dataset = open_object(path, RTPlanStorage)
-    with complete_object("RT Plan"):
-        return _plan(dataset, machine, prescription, fraction_group, any_energy=any_energy)
+    try:
+        with complete_object("RT Plan"):
+            return _plan(dataset, machine, prescription, fraction_group, any_energy=any_energy)
+    except ValueError as error:
+        if str(error).startswith("expected "):
+            raise
+        # What others say of a value quotes it, and a value can be a name.
+        raise ValueError(
+            "expected a complete RT Plan, got one with unreadable values; export it again"
+        ) from None
 
 
 def _plan(

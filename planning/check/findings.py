@@ -35,3 +35,16 @@ def refused(sentence: str) -> Finding:
 def flagged(sentence: str) -> Finding:
     """A finding that somebody must look at."""
     return Finding(Severity.FLAGGED, sentence)
+
+
+def unreadable(error: ValueError) -> Finding:
+    """What a reader refuses, in its own sentence.
+
+    What others say of a value could quote it, and a value can be a name: that is said in ours.
+    """
+    said = str(error)
+    if said.startswith("expected "):
+        return refused(said)
+    return refused(
+        "expected files whose values can be read, got one with values that cannot; export it again"
+    )

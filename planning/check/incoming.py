@@ -19,7 +19,7 @@ from planning.plan import Prescription
 from planning.rtplan_machine import treatment_beams
 from planning.rtplan_reader import read_rtplan
 
-from .findings import Finding, Severity, flagged, refused
+from .findings import Finding, Severity, flagged, refused, unreadable
 from .incoming_beams import beam_findings, n_fractions, prescribed
 
 __all__ = ["Finding", "Severity", "check_set"]
@@ -77,7 +77,7 @@ def check_set(
             ct=[header for path in ct for _, header in image_headers(path)],
         )
     except ValueError as error:
-        return [refused(_sentence(error))]
+        return [unreadable(error)]
     beams = _told(beam_findings(came.plan))
     findings = [
         *_told(_patients(came)),
@@ -104,16 +104,8 @@ def _told(check: Iterator[Finding]) -> list[Finding]:
             for finding in check:
                 found.append(finding)  # noqa: PERF402 - what was found before the file breaks counts
     except ValueError as error:
-        found.append(refused(_sentence(error)))
+        found.append(unreadable(error))
     return found
-
-
-def _sentence(error: ValueError) -> str:
-    """Our own sentence; what others say of a value could quote it, and a value can be a name."""
-    said = str(error)
-    if said.startswith("expected "):
-        return said
-    return "expected files whose values can be read, got one with values that cannot; export it again"
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
@@ -263,8 +255,9 @@ def _structures(came: _Set) -> Iterator[Finding]:
 def _isocenters(plan: Dataset, grid: Grid) -> Iterator[Finding]:
     """Whether the beams meet where the dose lies: a frame of reference can be right by name alone."""
     for beam in treatment_beams(plan):
-        place = beam.ControlPointSequence[0].get("IsocenterPosition")
-        if place is None:
+        points = beam.get("ControlPointSequence") or []
+        place = points[0].get("IsocenterPosition") if points else None
+        if not place:
             continue
         (index,) = indices(grid, np.asarray(place, dtype=np.float64)[None])
         if (index < -0.5).any() or (index > np.array(grid.shape) - 0.5).any():

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from planning.rtplan_devices import JAWS
 from planning.rtplan_machine import Head, head_of, machine_for, treatment_beams
 
-from .findings import Finding, flagged, refused
+from .findings import Finding, flagged, refused, unreadable
 
 _SHARE = 1e-4  # of the final weight, for rounding in files
 _MM = 1e-3
@@ -177,7 +177,7 @@ def _machine(beams: Mapping[int, Dataset]) -> Iterator[Finding]:
         try:
             head = head_of(beam)
         except ValueError as error:
-            yield refused(str(error))
+            yield unreadable(error)
             return
         heads.setdefault(head.name, head)
     if len(heads) > 1:

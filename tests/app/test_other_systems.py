@@ -36,8 +36,8 @@ def said(result) -> list[str]:
 
 
 def phantom(path: Path, center: np.ndarray) -> Path:
-    """120 mm of water around a place, in air."""
-    box = water_box(120.0, 5.0)
+    """80 mm of water around a place, in air."""
+    box = water_box(80.0, 5.0)
     affine = box.grid.affine.copy()
     affine[:3, 3] += center
     write_nifti(Volume(box.data, Grid(box.grid.shape, affine), Quantity.HU), path)

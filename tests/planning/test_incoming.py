@@ -7,7 +7,9 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from imaging.dicom.header import complete
 from imaging.dicom.rtdose import write_rtdose
@@ -22,7 +24,7 @@ from planning.beams import Beam, ControlPoint
 from planning.check.incoming import Finding, Severity, check_set
 from planning.machine import load_machine
 from planning.plan import Plan, Prescription
-from planning.rtplan import write_rtplan
+from planning.rtplan import read_rtplan, write_rtplan
 
 MACHINE = load_machine("generic-6mv")
 SECRETS = ("Secret", "ID-4711", "19700101")
@@ -375,16 +377,26 @@ def test_a_second_fraction_group_is_flagged(folder):
     assert [f.severity for f in check(folder)] == [FLAGGED]
 
 
-def test_a_value_that_is_none_is_not_quoted(folder):
+@pytest.mark.parametrize("keyword", ["NumberOfFractionsPlanned", "NominalBeamEnergy", "IsocenterPosition"])
+def test_a_value_that_is_none_is_not_quoted(folder, keyword):
     """What libraries say of it would quote it, and it could be a name."""
-    raw = (folder / PLAN).read_bytes()
-    spoiled = raw.replace(b"IS\x02\x0030", b"IS\x02\x00Xy")
-    assert spoiled != raw
-    (folder / PLAN).write_bytes(spoiled)
+
+    def spoil(dataset: Dataset) -> None:
+        item = dataset.FractionGroupSequence[0]
+        if keyword not in item:
+            item = dataset.BeamSequence[0].ControlPointSequence[0]
+        tag = Tag(keyword)
+        item[tag] = RawDataElement(
+            tag, item[tag].VR, 4, b"Xy Z", 0, is_implicit_VR=False, is_little_endian=True
+        )
+
+    change(folder / PLAN, spoil)
     findings = check(folder)
-    assert Severity.REFUSED in {f.severity for f in findings}
+    assert REFUSED in {f.severity for f in findings}
     assert not any("Xy" in f.sentence for f in findings)
     assert all(f.sentence.startswith("expected ") for f in findings)
+    with pytest.raises(ValueError, match="unreadable values"):
+        read_rtplan(folder / PLAN)
 
 
 @pytest.mark.parametrize("file", [PLAN, STRUCTURES, DOSE])

@@ -7,14 +7,18 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import torch
 from pydicom.dataset import Dataset
 
+from imaging.grid import axial
 from imaging.source import Source
+from imaging.volume import Quantity, Volume
 from planning.beams import Beam, ControlPoint
 from planning.machine import Machine, load_machine
 from planning.motion import schedule
 from planning.plan import Plan, Prescription
 from planning.rtplan import Tolerances, read_rtplan, write_rtplan
+from planning.rtplan_distances import surface_distances
 
 MACHINE = load_machine("generic-6mv")
 SOURCE = Source(patient_id="1", patient_name="A^B", study_uid="1.2.3.4", frame="1.2.3.6")
@@ -162,6 +166,32 @@ def test_each_control_point_has_its_surface_distance_where_it_is_given(tmp_path)
     assert [p.get("SourceToSurfaceDistance") for p in items(path)] == [912.0, None, None, None, None]
     with pytest.raises(ValueError, match="each of the 5 control points of beam arc, got 2"):
         write(plan, tmp_path / "RP.dcm", surface_distances={"arc": [900.0, 901.0]})
+
+
+def test_surface_distances_of_an_arc_follow_a_cylinder_beside_the_axis():
+    """A cylinder of radius 60 mm whose axis lies 20 mm to the patient's left of the isocentre: the ray from
+    gantry angle g meets it where the distance t to the isocentre solves |t u - c| = r."""
+    grid = axial(np.array([-100.0, -100.0, -10.0]), np.array([100.0, 100.0, 10.0]), (1.0, 1.0, 5.0))
+    x, y = (grid.affine[n, 3] + grid.spacing[n] * np.arange(grid.shape[n]) for n in (0, 1))
+    inside = np.hypot(x[:, None] - 20.0, y[None, :]) <= 60.0
+    matter = torch.from_numpy(inside).float()[None, :, :, None].repeat(1, 1, 1, grid.shape[2])
+    density = Volume(matter, grid, Quantity.DENSITY)
+    plan = arc(np.linspace(0, 350, 36))
+    plan = dataclasses.replace(plan, beams=(dataclasses.replace(plan.beams[0], isocenter=np.zeros(3)),))
+    found = surface_distances(plan, density, MACHINE)["arc"]
+    g = np.deg2rad([p.gantry for p in plan.beams[0].control_points])
+    along = 20.0 * np.sin(g)  # of the cylinder's axis along the ray to the source, x to the left
+    expected = 1000.0 - (along + np.sqrt(60.0**2 - (20.0 * np.cos(g)) ** 2))
+    np.testing.assert_allclose(found, expected, atol=1.0)
+
+
+def test_a_standing_field_has_one_surface_distance_and_a_beam_that_misses_none():
+    grid = axial(np.full(3, -20.0), np.full(3, 20.0), (5.0, 5.0, 5.0))
+    density = Volume(torch.ones((1, *grid.shape)), grid, Quantity.DENSITY)
+    here = dataclasses.replace(arc(np.array([0.0, 0.0, 0.0])).beams[0], isocenter=np.zeros(3), name="here")
+    there = dataclasses.replace(here, isocenter=np.array([100.0, 0.0, 0.0]), name="there")
+    plan = Plan((here, there), Prescription(50.0, 25), MACHINE.name)
+    assert surface_distances(plan, density, MACHINE) == {"here": pytest.approx(980.0)}
 
 
 # References
