@@ -10,12 +10,14 @@ import torch
 
 from app import mri_only
 from app.patient import Planned
+from app.plan import walk_plan
 from app.publish import publish
-from app.request import Request
+from app.request import Request, Sphere
 from app.steps import Walk
 from app.truth import truth_of_file
 from imaging.case import Case
 from imaging.dicom.header import complete
+from imaging.dicom.writer import write_ct
 from imaging.grid import axial
 from imaging.nifti import write_nifti
 from imaging.phantoms import sphere
@@ -146,6 +148,24 @@ def test_a_true_ct_that_lies_elsewhere_is_refused(tmp_path, shift, frame, senten
         truth_of_file(*arguments)
 
 
+def test_a_true_ct_in_another_frame_than_the_mri_is_refused(tmp_path):
+    other = complete(Source(), "another scan")
+    write_ct(replace(ct_of(0.0), frame=other.frame), other, tmp_path / "CT")
+    arguments = (walk_at(tmp_path / "out"), planned(), tmp_path / "CT", "b" * 64)
+    with pytest.raises(ValueError, match="expected a true CT in the MRI's frame of reference"):
+        truth_of_file(*arguments, SOURCE.frame)
+    # An MRI without a header names no frame: its place is the word of whoever registered the CT.
+    assert set(truth_of_file(*arguments, "").figures["structures"]) == {"Body", "PTV"}
+
+
+def test_a_missing_true_ct_is_refused_before_anything_is_computed(tmp_path):
+    write_nifti(Volume(BALL[None].float(), GRID, Quantity.MR), tmp_path / "mr.nii.gz")
+    target, missing = Sphere(np.zeros(3), 10.0), tmp_path / "ct.nii.gz"
+    with pytest.raises(ValueError, match="expected a true CT as a NIfTI file or a DICOM series"):
+        walk_plan(tmp_path / "mr.nii.gz", target, tmp_path / "out", Request(RX), quiet, true_ct=missing)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_true_ct_of_half_the_head_is_refused(tmp_path):
     half = axial(-EDGE, EDGE * np.array([1.0, 1.0, 0.0]), (5.0, 5.0, 5.0))
     data = ct_of(0.0).data[..., : half.shape[2]]
@@ -156,5 +176,5 @@ def test_a_true_ct_of_half_the_head_is_refused(tmp_path):
 
 def test_bone_in_the_plan_is_told_against_water(tmp_path):
     bony = planned(1800.0)
-    found = mri_only.check(replace(bony), walk_at(tmp_path / "out"))
+    found = mri_only.check(bony, walk_at(tmp_path / "out"))
     assert found["bulk_water"]["structures"]["PTV"]["mean_difference_percent"] < -2

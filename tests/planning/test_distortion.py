@@ -6,7 +6,14 @@ from imaging.grid import axial, positions
 from imaging.phantoms import ellipsoid
 from imaging.volume import Quantity, Volume
 from planning.displacement import expect_displacement
-from planning.distortion import TISSUE_LESS_AIR_PPM, Scanner, distortion, field_ppm, shimmed
+from planning.distortion import (
+    TISSUE_LESS_AIR_PPM,
+    Scanner,
+    distortion,
+    field_ppm,
+    parse_scanner,
+    shimmed,
+)
 
 EDGE = np.full(3, 48.0)
 GRID = axial(-EDGE, EDGE, (2.0, 2.0, 2.0))
@@ -88,6 +95,13 @@ def test_air_displaces_along_the_readout_in_proportion_to_field_and_bandwidth():
 def test_scanners_that_cannot_be_are_refused(wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
         Scanner(**wrong)
+
+
+def test_a_scanner_is_written_as_four_words():
+    assert parse_scanner("1.5, 440,z,0") == Scanner(1.5, 440.0, "z", 0.0)
+    for text in ("3,220,y", "3,fast,y,0.5", ""):
+        with pytest.raises(ValueError, match="expected a scanner as tesla"):
+            parse_scanner(text)
 
 
 def test_air_alone_is_no_head():
