@@ -12,7 +12,8 @@ Each part runs in a process of its own, one after the other:
 - ``recomputed``: plans written, read back and computed again (:mod:`benchmarks.recomputed`).
 - ``demo``: dciodvfy on every file of a demo (:mod:`benchmarks.conformance`).
 
-``--only`` runs some of the parts, judges their figures alone and keeps no result. Needs SPINDOSE_DATA.
+``--only`` runs some of the parts and judges their figures alone; it keeps no result, while parts that are
+benchmarks themselves keep theirs. Needs SPINDOSE_DATA.
 """
 
 import argparse
