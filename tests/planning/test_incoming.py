@@ -1,5 +1,6 @@
 """A whole set of files, and what is said once one thing in it is broken."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,9 +82,15 @@ def check(folder: Path, *, structures: bool = True) -> list[Finding]:
     )
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("whole"))
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_set(tmp_path)
+def folder(whole: Path, tmp_path: Path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(whole, tmp_path / "set"))
 
 
 def change(path: Path, how: Change) -> None:
