@@ -105,7 +105,8 @@ def lines(found: Mapping[str, object]) -> list[str]:
 
 def rows(found: Mapping[str, object]) -> tuple[CheckRow, ...]:
     """The same for a page: targets with what was expected, then every structure."""
-    return tuple(row for key in _REFERENCES if _part(found, key) for row in _rows(found, key))
+    both = [_rows(found, key) for key in _REFERENCES if _part(found, key)]
+    return tuple(row for part in zip(*both, strict=True) for rows in part for row in rows)
 
 
 _REFERENCES = {"bulk_water": "bulk water", "true_ct": "the true CT"}
@@ -137,7 +138,8 @@ def _words(found: Mapping[str, object], key: str) -> str:
     return ", ".join(f"{name} mean {mean:+.1f} %" for name, mean in _targets(found, key).items())
 
 
-def _rows(found: Mapping[str, object], key: str) -> list[CheckRow]:
+def _rows(found: Mapping[str, object], key: str) -> tuple[list[CheckRow], list[CheckRow]]:
+    """Targets with what was expected of them, and every structure."""
     part, name = _part(found, key), _REFERENCES[key]
     limit, source = part["tolerance"]["target_mean_percent"], part["tolerance"]["source"]
     judged = [
@@ -150,12 +152,15 @@ def _rows(found: Mapping[str, object], key: str) -> list[CheckRow]:
         for target, mean in _targets(found, key).items()
     ]
     told = [
-        CheckRow(f"{structure}, synthetic CT − {name}", "; ".join(_told(one, metric) for metric in _TOLD))
+        CheckRow(f"{structure} {', '.join(_TOLD.values())}, synthetic CT − {name}", _told(one))
         for structure, one in part["structures"].items()
     ]
-    return [*judged, *told]
+    return judged, told
 
 
-def _told(one: Mapping[str, float], metric: str) -> str:
-    gy, percent = one[f"{metric}_difference_gy"], one[f"{metric}_difference_percent"]
-    return f"{_TOLD[metric]} {gy:+.2f} Gy ({percent:+.1f} %)"
+def _told(one: Mapping[str, float]) -> str:
+    """Differences of one structure in Gy and in percent of the prescription."""
+    # Adding 0 takes the sign from a zero that was rounded.
+    gy = [f"{round(one[f'{metric}_difference_gy'], 2) + 0.0:+.2f}" for metric in _TOLD]
+    percent = [f"{round(one[f'{metric}_difference_percent'], 1) + 0.0:+.1f}" for metric in _TOLD]
+    return f"{', '.join(gy)} Gy ({', '.join(percent)} %)"

@@ -87,7 +87,8 @@ def test_a_plan_on_water_is_told_to_be_the_same_on_bulk_water(tmp_path):
         assert ptv[f"{metric}_difference_gy"] == ptv[f"{metric}_difference_percent"] == 0
     page = (out / "review.html").read_text()
     assert "Mean dose of the PTV, synthetic CT − bulk water" in page
-    assert "Dmean +0.00 Gy (+0.0 %); D2% +0.00 Gy (+0.0 %); D98% +0.00 Gy (+0.0 %)" in page
+    assert "PTV Dmean, D2%, D98%, synthetic CT − bulk water" in page
+    assert "+0.00, +0.00, +0.00 Gy (+0.0, +0.0, +0.0 %)" in page
     assert "true CT" not in page
 
 
