@@ -1,10 +1,12 @@
 """Files of one plan, sorted by what they are, and checked."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     CTImageStorage,
@@ -25,6 +27,16 @@ _KINDS = {
     EnhancedCTImageStorage: "CT",
     LegacyConvertedEnhancedCTImageStorage: "CT",
 }
+
+
+_TOLD = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "ReferencedStructureSetSequence",
+    "ReferencedFrameOfReferenceSequence",
+]
+Header = tuple[Path, Dataset]
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,9 @@ def _counted(counts: dict[str, int]) -> str:
 def check_files(paths: Sequence[Path]) -> Checked:
     """What is wrong with the plan among files and folders, and with what lies beside it.
 
+    Of several structure sets the one that the plan names is taken, of several CT series the one that the
+    structures were drawn on.
+
     Parameters
     ----------
     paths
@@ -74,46 +89,71 @@ def check_files(paths: Sequence[Path]) -> Checked:
     Raises
     ------
     ValueError
-        If there is not exactly one RTPLAN, or more than one RTSTRUCT.
+        If there is not exactly one RTPLAN, or several RTSTRUCT of which the plan names none.
     """
-    found = _sorted_by_kind(paths)
-    for kind, at_least in (("RTPLAN", 1), ("RTSTRUCT", 0)):
-        if not at_least <= len(found[kind]) <= 1:
-            raise ValueError(
-                f"expected {'one' if at_least else 'at most one'} {kind} among the files, got "
-                f"{len(found[kind]) or 'none'}; give the files of one plan"
-            )
-    structures = found["RTSTRUCT"][0] if found["RTSTRUCT"] else None
-    findings = check_set(found["RTPLAN"][0], structures, found["RTDOSE"], found["CT"])
-    return Checked({kind: len(files) for kind, files in found.items()}, tuple(findings))
+    found = [(file, header) for file in _files(paths) if (header := _header(file)) is not None]
+    of_kind = {
+        kind: [pair for pair in found if _KINDS[pair[1].SOPClassUID] == kind] for kind in _KINDS.values()
+    }
+    if len(of_kind["RTPLAN"]) != 1:
+        raise ValueError(
+            f"expected one RTPLAN among the files, got {len(of_kind['RTPLAN']) or 'none'}; "
+            "give the files of one plan"
+        )
+    plan = of_kind["RTPLAN"][0]
+    structures = _made_on(plan[1], of_kind["RTSTRUCT"])
+    used = {
+        "RTPLAN": [plan[0]],
+        "RTSTRUCT": [file for file, _ in structures],
+        "RTDOSE": [file for file, _ in of_kind["RTDOSE"]],
+        "CT": [file for file, _ in _drawn_on(structures, of_kind["CT"])],
+    }
+    drawn = used["RTSTRUCT"][0] if structures else None
+    findings = check_set(plan[0], drawn, used["RTDOSE"], used["CT"])
+    return Checked({kind: len(files) for kind, files in used.items()}, tuple(findings))
 
 
-def _sorted_by_kind(paths: Sequence[Path]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {kind: [] for kind in _KINDS.values()}
+def _made_on(plan: Dataset, structures: Sequence[Header]) -> list[Header]:
+    """The structure set that a plan was made on, or the only one."""
+    named = {str(r.get("ReferencedSOPInstanceUID")) for r in plan.get("ReferencedStructureSetSequence") or []}
+    own = [pair for pair in structures if str(pair[1].get("SOPInstanceUID")) in named]
+    chosen = own or list(structures)
+    if len(chosen) > 1:
+        raise ValueError(
+            f"expected one RTSTRUCT among the files, got {len(chosen)}; give the files of one plan"
+        )
+    return chosen
+
+
+def _drawn_on(structures: Sequence[Header], images: Sequence[Header]) -> list[Header]:
+    """The images of the series that structures were drawn on, or all of them where none is."""
+    series = {
+        str(series.get("SeriesInstanceUID"))
+        for _, header in structures
+        for frame in header.get("ReferencedFrameOfReferenceSequence") or []
+        for study in frame.get("RTReferencedStudySequence") or []
+        for series in study.get("RTReferencedSeriesSequence") or []
+    }
+    return [pair for pair in images if str(pair[1].get("SeriesInstanceUID")) in series] or list(images)
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(2, "no such file or folder", str(path))
-        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-            kind = _kind(file)
-            if kind:
-                found[kind].append(file)
-    return found
+        yield from sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
 
 
-def _kind(file: Path) -> str:
-    try:
-        header = dcmread(file, specific_tags=["SOPClassUID"], stop_before_pixels=True)
-        return _KINDS.get(header.get("SOPClassUID"), "")
-    except InvalidDicomError:
-        # Some plans of other systems begin without the preamble of a file.
-        return _kind_without_preamble(file)
-    except Exception:  # noqa: BLE001 - what a broken file makes pydicom raise is not a closed list
-        return ""
-
-
-def _kind_without_preamble(file: Path) -> str:
-    try:
-        header = dcmread(file, specific_tags=["SOPClassUID"], stop_before_pixels=True, force=True)
-        return _KINDS.get(header.get("SOPClassUID"), "")
-    except Exception:  # noqa: BLE001 - as above
-        return ""
+def _header(file: Path) -> Dataset | None:
+    """What tells the objects of a plan apart; None for any other file."""
+    for force in (False, True):  # some plans of other systems begin without the preamble of a file
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                header = dcmread(file, specific_tags=_TOLD, stop_before_pixels=True, force=force)
+                return header if header.get("SOPClassUID") in _KINDS else None
+        except InvalidDicomError:
+            continue
+        except Exception:  # noqa: BLE001 - what a broken file makes pydicom raise is not a closed list
+            return None
+    return None

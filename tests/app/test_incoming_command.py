@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pydicom
 import pytest
 from typer.testing import CliRunner
 
@@ -45,3 +46,16 @@ def test_files_of_two_plans_or_none_are_refused_in_one_sentence(data, tmp_path):
     assert f"expected one RTPLAN among the files, got {len(plans)}" in result.stderr
     assert "got none" in run(tmp_path).stderr
     assert run(Path(tmp_path / "nowhere")).exit_code == 2
+
+
+def test_of_several_series_and_structure_sets_those_of_the_plan_are_taken(data, tmp_path):
+    """A second scan of the patient in another frame, and structures drawn on it, lie beside the plan's."""
+    shutil.copytree(data / "dicom_rt" / "conformant", tmp_path / "set")
+    for name in ("CT000.dcm", "CT001.dcm", "RS.dcm"):
+        other = pydicom.dcmread(tmp_path / "set" / name)
+        other.SeriesInstanceUID, other.FrameOfReferenceUID = "1.2.3.1", "1.2.3.3"
+        other.SOPInstanceUID = f"{other.SOPInstanceUID[:50]}.9"
+        other.save_as(tmp_path / "set" / f"other_{name}")
+    found = json.loads(run(tmp_path / "set", "--json").stdout)
+    assert found["checked"] == {"RTPLAN": 1, "RTSTRUCT": 1, "RTDOSE": 1, "CT": 40}
+    assert [f["severity"] for f in found["findings"]] == ["flagged"]
