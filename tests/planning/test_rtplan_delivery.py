@@ -340,3 +340,26 @@ def test_dciodvfy_finds_no_error_in_a_full_arc(tmp_path, machine, dciodvfy):
         "predecessor_uid": "1.2.7",
     }
     assert dciodvfy(write(plan, tmp_path / "RP.dcm", machine, **how)) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pymedphys_reads_the_same_arc_from_our_file(tmp_path):
+    """It keeps bank B, then bank A with its sign turned, from the last leaf pair to the first."""
+    import pymedphys
+
+    machine = load_machine("agility-6mv")
+    plan = arc(np.linspace(181, 539, 31), machine)
+    # It wants every device at every control point: all of them move. The machine keeps 3.5 mm between leaves.
+    points = tuple(
+        dataclasses.replace(p, leaves=p.leaves + np.array([[-2.0], [2.0]]), jaws_y=(-50.0, 50.0 + n / 8))
+        for n, p in enumerate(plan.beams[0].control_points)
+    )
+    beam = dataclasses.replace(plan.beams[0], control_points=points)
+    path = write(dataclasses.replace(plan, beams=(beam,)), tmp_path / "RP.dcm", machine)
+    theirs = pymedphys.Delivery.from_dicom(pydicom.dcmread(path), fraction_group_number=1)
+    np.testing.assert_allclose(theirs.monitor_units, [p.meterset * beam.mu for p in points], atol=1e-9)
+    turned = np.array(theirs.gantry) - [p.gantry for p in points]
+    np.testing.assert_allclose(turned, 360 * np.rint(turned / 360), atol=1e-6)
+    mlc = np.array([np.stack([p.leaves[1, ::-1], -p.leaves[0, ::-1]], axis=-1) for p in points])
+    np.testing.assert_allclose(np.array(theirs.mlc), mlc, atol=1e-9)
+    np.testing.assert_allclose(theirs.jaw, [(p.jaws_y[1], -p.jaws_y[0]) for p in points], atol=1e-9)
