@@ -50,13 +50,22 @@ def leaves(stand: Positions, names: Sequence[str]) -> Float64[np.ndarray, "2 pai
     Raises
     ------
     ValueError
-        If they do not come in pairs.
+        If a layer has none, or they do not come in pairs.
     """
-    parts = [stand.get(name, np.zeros(0)) for name in names]
+    missing = [name for name in names if name not in stand]
+    if missing:
+        raise ValueError(f"expected positions of {missing} at the start of each beam, got none")
+    parts = [stand[name] for name in names]
     for part in parts:
         if len(part) % 2:
             raise ValueError(f"expected leaf positions in pairs, got {len(part)}; export the plan again")
     return np.concatenate([part.reshape(2, -1) for part in parts] or [np.zeros((2, 0))], axis=1)
+
+
+def open_leaves(machine: Machine) -> Float64[np.ndarray, "2 pairs"]:
+    """Leaves that are parked: as far open as they go (mm)."""
+    ends = np.array([[-machine.mlc.max_position], [machine.mlc.max_position]])
+    return np.repeat(ends, machine.mlc.n_pairs, axis=1)
 
 
 def jaws(stand: Positions, axis: str, beyond: float) -> tuple[float, float]:

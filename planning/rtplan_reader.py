@@ -1,6 +1,7 @@
 """Plans in from a DICOM RT Plan (PS3.3 A.20)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from imaging.dicom.opening import complete_object, open_object
 from .beams import Beam
 from .machine import Machine
 from .plan import Plan, Prescription
+from .rtplan_devices import open_leaves
 from .rtplan_machine import expect_machine, head_of, layer_names, treatment_beams
 from .rtplan_states import control_points, difference, states
 
@@ -34,7 +36,8 @@ def read_rtplan(
 
     Beams and monitor units are matched by number; set-up beams are left out. A control point
     holds what the one before it held where it says nothing. Where the gantry turns by more than 10 degrees
-    from one control point to the next, or the longer way round, others are put between.
+    from one control point to the next, or the longer way round, others are put between. Leaves that a beam
+    does not use stand open.
 
     Parameters
     ----------
@@ -169,6 +172,9 @@ def _beam(item: Dataset, metersets: Mapping[int, float], machine: Machine | None
             raise ValueError(f"expected couch, collimator and isocentre of beam {number} to rest")
     layers = layer_names(head_of(item), machine)
     beyond = _NO_JAW if machine is None else machine.max_jaw
+    reached = control_points(found, shares, number, layers, beyond)
+    if machine is not None and not layers:
+        reached = tuple(replace(point, leaves=open_leaves(machine)) for point in reached)
     return Beam(
         gantry=first.gantry,
         couch=first.couch,
@@ -176,5 +182,5 @@ def _beam(item: Dataset, metersets: Mapping[int, float], machine: Machine | None
         isocenter=first.isocenter,
         name=str(item.get("BeamName") or f"Beam {number}"),
         mu=mu,
-        control_points=control_points(found, shares, number, layers, beyond),
+        control_points=reached,
     )

@@ -302,6 +302,33 @@ def test_leaves_alone_bound_the_field_where_there_are_no_jaws_along_x(tmp_path):
     assert_same(read_rtplan(path, machine=machine), plan)
 
 
+def test_leaves_that_a_field_of_jaws_does_not_use_stand_open(tmp_path):
+    path = write(arc(np.linspace(20, 60, 5)), tmp_path / "RP.dcm")
+
+    def forget_leaves(dataset: Dataset) -> None:
+        beam = dataset.BeamSequence[0]
+        del beam.BeamLimitingDeviceSequence[2]
+        for point in beam.ControlPointSequence:
+            kept = [
+                p for p in point.BeamLimitingDevicePositionSequence if p.RTBeamLimitingDeviceType != "MLCX"
+            ]
+            point.BeamLimitingDevicePositionSequence = kept
+
+    points = read_rtplan(changed(path, forget_leaves), machine=MACHINE).beams[0].control_points
+    assert {tuple(np.unique(bank)) for p in points for bank in p.leaves} == {(-200.0,), (200.0,)}
+    assert points[0].jaws_y == (-50.0, 50.0)
+
+
+def test_leaves_without_positions_are_refused(tmp_path):
+    path = write(arc(np.linspace(20, 60, 5)), tmp_path / "RP.dcm")
+
+    def forget(dataset: Dataset) -> None:
+        del dataset.BeamSequence[0].ControlPointSequence[0].BeamLimitingDevicePositionSequence[2]
+
+    with pytest.raises(ValueError, match=r"positions of \['MLCX'\] at the start of each beam, got none"):
+        read_rtplan(changed(path, forget))
+
+
 def test_a_beam_without_flattening_filter_says_so(tmp_path):
     beam = dataclasses.replace(
         MACHINE.beam,
