@@ -174,7 +174,7 @@ def test_plans_of_other_systems_are_computed_on_a_phantom(data, tmp_path, name):
     result = run(data / "dicom_rt" / name, ct, "--out", tmp_path / "dose.nii.gz", *how, "--json")
     assert result.exit_code == 0, result.stderr
     mu = sum(beam.mu for beam in plan.beams) * plan.prescription.n_fractions
-    assert 0.3 * mu < 100 * json.loads(result.stdout)["max_gy"] < 1.7 * mu
+    assert 0.2 * mu < 100 * json.loads(result.stdout)["max_gy"] < 1.7 * mu
 
 
 def test_a_prescription_in_other_fractions_than_the_plan_s_is_refused(foreign):
