@@ -68,15 +68,22 @@ class BeamView:
 
     def facts(self) -> dict[str, str]:
         """The beam in words."""
-        first, last = self.gantry[0], self.gantry[-1]
         said = {
             "Monitor units": f"{self.beam.mu:.1f}",
             "Control points": str(len(self.beam.control_points)),
-            "Gantry": f"{first:g}° to {last:g}°" if self.is_arc else f"{first:g}°",
+            "Gantry": self._turn() if self.is_arc else f"{self.gantry[0]:g}°",
             "Collimator": f"{round(self.beam.collimator, 3):g}°",
             "Couch": f"{round(self.beam.couch, 3):g}°",
         }
         return said if self.energy_mv is None else {**said, "Energy": f"{self.energy_mv:g} MV"}
+
+    def _turn(self) -> str:
+        """From where to where the gantry turns, and which way, seen by who faces it."""
+        steps = (np.diff(self.gantry) + 180) % 360 - 180
+        ends = f"{self.gantry[0]:g}° to {self.gantry[-1]:g}°"
+        if steps.min() < 0 < steps.max():
+            return f"{ends}, back and forth"
+        return f"{ends}, {'clockwise' if steps.sum() > 0 else 'counter-clockwise'}"
 
 
 @dataclass(frozen=True, eq=False)

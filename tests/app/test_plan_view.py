@@ -89,6 +89,23 @@ def test_standing_fields_are_shown_by_segment_and_arcs_by_eight_points(rtplan):
     assert sum(panel.stop - panel.start for panel in shown) == pytest.approx(1)
 
 
+def test_the_way_that_an_arc_turns_is_told_in_words(tmp_path):
+    forth = turning()
+    back = dataclasses.replace(
+        forth,
+        name="back",
+        gantry=36.0,
+        control_points=tuple(
+            dataclasses.replace(point, gantry=float((36 - 4 * n) % 360))
+            for n, point in enumerate(forth.control_points)
+        ),
+    )
+    standing, clockwise, counter = plan_view(write(tmp_path, [field(), forth, back])).beams
+    assert standing.facts()["Gantry"] == "30°"
+    assert clockwise.facts()["Gantry"] == "300° to 36°, clockwise"
+    assert counter.facts()["Gantry"] == "36° to 300°, counter-clockwise"
+
+
 @pytest.mark.parametrize(
     ("name", "high"),
     [("millennium-6mv", (20.0, 40.0)), ("stacked-6mv", (10.0, 30.0))],
