@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from .cli_evaluate import evaluate_app
-from .cli_rtplan import register as register_rtplan
 from .cli_report import report
 from .cli_robust import register as register_robust
+from .cli_rtplan import register as register_rtplan
 from .console import RESEARCH_ONLY, answer, one_sentence, progress_bar
 
 app = typer.Typer(
@@ -64,7 +64,13 @@ def plan(
     prescription: Annotated[str, typer.Option(help="Total dose in Gy / fractions.")] = "60/30",
     ctv_margin: Ctv = 15.0,
     ptv_margin: Ptv = 3.0,
-    beams: Annotated[int, typer.Option(min=3, max=15, help="Number of beams.")] = 9,
+    technique: Annotated[str, typer.Option(help="Standing fields (imrt) or arcs (vmat).")] = "imrt",
+    beams: Annotated[int, typer.Option(min=3, max=15, help="Number of standing fields.")] = 9,
+    arcs: Annotated[int, typer.Option(min=1, max=4, help="Number of full arcs.")] = 1,
+    arc: Annotated[
+        list[str] | None,
+        typer.Option(help="An arc of your own, start:stop:cw:couch:collimator; may be given several times."),
+    ] = None,
     machine: Annotated[str, typer.Option(help="Machine to plan for.")] = "generic-6mv",
     dose_spacing: Annotated[float, typer.Option(help="Voxel size of the dose grid (mm).")] = 3.0,
     seed: Annotated[
@@ -93,13 +99,13 @@ def plan(
 
     Killed at any time, the same command goes on from the last whole step.
 
-    Example: `spindose plan T1.nii.gz --target 30,-42,24,20 --out plan`
+    Example: `spindose plan T1.nii.gz --target 30,-42,24,20 --technique vmat --arcs 2 --out plan`
     """
     with one_sentence(), progress_bar() as progress:
         from planning.plan import parse_prescription
 
         from .plan import walk_plan
-        from .request import Request, parse_target
+        from .request import Request, parse_target, parse_technique
         from .robust import facts, lines
 
         request = Request(
@@ -114,6 +120,9 @@ def plan(
             density_uncertainty,
             expected_value,
             goals,
+            parse_technique(technique),
+            arcs,
+            tuple(arc or ()),
         )
         summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series, true_ct)
         robust = facts(out, request)

@@ -17,7 +17,9 @@ from imaging.structures import StructureSet
 from imaging.volume import Volume
 from mr2ct.bulk import to_ct
 from mr2ct.tissue_classes import classify
-from planning.arrange import arrange
+from planning.arcs import Arc
+from planning.arrange import arrange, arrange_arcs
+from planning.beams import Beam
 from planning.contour.prior import contours
 from planning.contour.targets import add_target
 from planning.density import relative_electron_density
@@ -30,7 +32,7 @@ from synth.anatomy import anatomy
 
 from . import goal_sheet, independent, robust
 from .console import Progress
-from .request import Request
+from .request import Request, Technique
 from .steps import Walk
 
 BODY = "Body"
@@ -109,7 +111,7 @@ def plan_patient(
         "Plan",
         {
             "prescription": f"{request.prescription.dose_gy:g}/{request.prescription.n_fractions}",
-            "beams": request.n_beams,
+            **_beams_asked(request),
             "machine": request.machine,
             "dose_spacing": request.dose_spacing,
             **robust.asked(request),
@@ -196,6 +198,12 @@ def _second_opinion(
     )
 
 
+def _beams_asked(request: Request) -> dict[str, object]:
+    if request.technique is Technique.VMAT:
+        return {"arcs": list(request.arcs) or request.n_arcs}
+    return {"beams": request.n_beams}
+
+
 def ct_grid(scan: Grid) -> Grid:
     """The upright grid of the synthetic CT: covers the scan, about as fine in the plane."""
     pixel = float(np.clip(scan.spacing.min(), _FINEST, _COARSEST))
@@ -244,13 +252,20 @@ def optimised(ct: Volume, structures: StructureSet, request: Request, progress: 
         structures,
         request.prescription,
         load_machine(request.machine),
-        arrange(structures, request.n_beams),
+        directions(structures, request),
         goal_sheet.goals_of(request),
         dose_grid(ct.grid, structures.mask(BODY), request.dose_spacing),
         progress,
         robust.settings_of(request),
         robust.deviation_of(request, density),
     )[0]
+
+
+def directions(structures: StructureSet, request: Request) -> tuple[Beam, ...] | tuple[Arc, ...]:
+    """Where the plan's beams come from."""
+    if request.technique is Technique.VMAT:
+        return arrange_arcs(structures, request.n_arcs, request.arcs)
+    return arrange(structures, request.n_beams)
 
 
 def keep_plan(plan: Plan, request: Request, here: Path) -> None:

@@ -11,9 +11,11 @@ from imaging.atomic import whole_file
 from imaging.dicom.header import RESEARCH_ONLY, software_version
 from imaging.uids import fresh_uid
 from imaging.volume import Volume
+from planning.beams import is_arc, n_segments
 from planning.check.dvh import Dvh, curve, histograms
 from planning.check.judge import GoalResult, as_json, judge
 from planning.machine import load_machine
+from planning.plan import Plan
 
 from . import goal_sheet, independent, mri_only, robust
 from .cautions import cut_off
@@ -210,7 +212,8 @@ def _plan_facts(
                 "collimator": beam.collimator,
                 "isocenter": beam.isocenter.tolist(),
                 "mu": beam.mu,
-                "segments": len(beam.control_points) // 2,
+                "segments": n_segments(beam),
+                "arc": is_arc(beam),
             }
             for beam in planned.plan.beams
         ],
@@ -241,7 +244,6 @@ def _page(
         doses["Dose on true CT"] = truth.dose
         curves["true CT"] = _curves(histograms(truth.dose, planned.structures))
     beams = planned.plan.beams
-    segments = sum(len(beam.control_points) // 2 for beam in beams)
     return ReviewPage(
         title="MRI-only plan of a brain tumour",
         scans=scans,
@@ -259,12 +261,21 @@ def _page(
         ),
         facts={
             "Fractions": str(planned.plan.prescription.n_fractions),
-            "Technique": f"{len(beams)} beams, {segments} step-and-shoot segments",
+            "Technique": technique_of(planned.plan),
             "Monitor units": f"{sum(beam.mu for beam in beams):.0f} per fraction",
             "Machine": planned.plan.machine,
             **({"Caution": " ".join(provenance.notes)} if provenance.notes else {}),
         },
     )
+
+
+def technique_of(plan: Plan) -> str:
+    """How a plan is delivered, in words."""
+    count = sum(map(n_segments, plan.beams))
+    n_arcs = sum(map(is_arc, plan.beams))
+    if n_arcs:
+        return f"{n_arcs} {'arc' if n_arcs == 1 else 'arcs'}, {count + len(plan.beams)} control points"
+    return f"{len(plan.beams)} beams, {count} step-and-shoot segments"
 
 
 def _goal_row(result: GoalResult) -> GoalRow:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,13 @@ class TargetFile:
 Target = Sphere | TargetFile
 
 
+class Technique(StrEnum):
+    """How the dose is delivered."""
+
+    IMRT = "imrt"
+    VMAT = "vmat"
+
+
 @dataclass(frozen=True)
 class Request:
     """Everything that a plan depends on beside the scan and the target.
@@ -43,7 +51,7 @@ class Request:
     ctv_margin, ptv_margin
         GTV to CTV inside the brain, CTV to PTV (mm); ESTRO-EANO 2023 for glioblastoma.
     n_beams
-        Number of beams.
+        Number of standing fields, where the gantry does not turn.
     machine
         Name of the machine.
     dose_spacing
@@ -56,6 +64,12 @@ class Request:
         NIfTI file of one standard deviation of the relative electron density, where there is one.
     expected_value
         Whether the plan is best on average over these errors; otherwise in the worst of them.
+    technique
+        Standing fields (IMRT) or arcs (VMAT).
+    n_arcs
+        Number of full arcs.
+    arcs
+        Arcs as :func:`planning.arcs.parse_arc` reads them, in place of full ones.
     goal_sheet
         TOML file of the goals, as :func:`planning.goals.read_sheet` reads it; the brain sheet where
         there is none.
@@ -72,10 +86,15 @@ class Request:
     density_uncertainty: Path | None = None
     expected_value: bool = False
     goal_sheet: Path | None = None
+    technique: Technique = Technique.IMRT
+    n_arcs: int = 1
+    arcs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (0 <= self.ctv_margin <= 50 and 0 <= self.ptv_margin <= 50):
             raise ValueError(f"expected a margin of 0-50 mm, got {self.ctv_margin:g} and {self.ptv_margin:g}")
+        if self.technique is Technique.IMRT and self.arcs:
+            raise ValueError("expected arcs with the technique vmat, got imrt; add --technique vmat")
         if not 0 <= self.setup_error <= 20:
             raise ValueError(f"expected a set-up error of 0-20 mm, got {self.setup_error:g}")
         if self.density_uncertainty is not None and not self.density_uncertainty.is_file():
@@ -90,6 +109,14 @@ class Request:
             raise ValueError(
                 f"expected a dose grid of 1-5 mm, no coarser than the 5 mm bixels, got {self.dose_spacing:g}"
             )
+
+
+def parse_technique(text: str) -> Technique:
+    """The technique of this name; a ValueError for any other."""
+    try:
+        return Technique(text.lower())
+    except ValueError:
+        raise ValueError(f"expected the technique imrt or vmat, got {text}") from None
 
 
 def parse_target(text: str, roi: str = "") -> Target:

@@ -9,8 +9,8 @@ from imaging.structures import RoiType, StructureSet, named
 from imaging.volume import Quantity, Volume
 from planning.check.robust import as_json, robustness
 from planning.machine import load_machine
-from planning.optimise.automatic import Settings
 from planning.optimise.robust import Aggregate
+from planning.optimise.settings import Settings
 from planning.plan import Plan
 from planning.scenarios import expect_deviation
 

@@ -1,6 +1,7 @@
 """Beams and their geometry, in the angles of IEC 61217."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float64
@@ -74,6 +75,16 @@ def expect_angles(beam: Beam) -> Beam:
     if not np.isfinite(beam.isocenter).all():
         raise ValueError("expected a finite isocentre in LPS mm; give it as x, y, z")
     return beam
+
+
+def is_arc(beam: Beam) -> bool:
+    """Whether the gantry turns while it delivers."""
+    return any(point.gantry != beam.control_points[0].gantry for point in beam.control_points)
+
+
+def n_segments(beam: Beam) -> int:
+    """How many spans between control points deliver something: segments of a standing field."""
+    return sum(last.meterset > first.meterset for first, last in pairwise(beam.control_points))
 
 
 def bev_axes(beam: Beam) -> Float64[np.ndarray, "3 3"]:

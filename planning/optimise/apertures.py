@@ -24,8 +24,6 @@ from planning.rows import rows_of
 
 from .sweeping import open_between, open_together
 
-# Leaves go from one control point to the next in steps of no more than this many bixels, and so many steps.
-_BIXELS_A_STEP, _MOST_STEPS = 2.0, 16
 # Leaves may wait so far under a jaw (mm at the isocentre).
 UNDER_JAW = 6.0
 
@@ -91,8 +89,6 @@ class Apertures:
         Control points at the beginning and at the end of each span; the same where leaves stand.
     beam
         Which beam of the influence matrix each span is.
-    n_steps
-        In how many steps leaves move through a span.
     """
 
     leaves: Float64[np.ndarray, "points 2 pairs"]
@@ -100,7 +96,6 @@ class Apertures:
     first: Int64[np.ndarray, " spans"]
     last: Int64[np.ndarray, " spans"]
     beam: Int64[np.ndarray, " spans"]
-    n_steps: int = 1
 
 
 def window_over(
@@ -204,9 +199,42 @@ def fluence_of(
     return whole.index_add(0, torch.from_numpy(apertures.beam).to(leaves.device), spans).flatten()
 
 
-def steps_for(furthest: float, window: Window) -> int:
-    """In how many steps leaves that travel so far (mm) move, so that each is about a bixel."""
-    return int(np.clip(np.ceil(furthest / (_BIXELS_A_STEP * window.size[0])), 1, _MOST_STEPS))
+def of_pairs(
+    rows: Float64[np.ndarray, "points 2 rows"], window: Window
+) -> Float64[np.ndarray, "points 2 pairs"]:
+    """Leaves that open every row at least as far as wished: each pair as far as any of its rows.
+
+    Parameters
+    ----------
+    rows
+        Where each row shall begin and end (mm at the isocentre); ends that meet where it is closed.
+    window
+        Which pairs lie over which rows.
+    """
+    found = np.empty((len(rows), 2, len(window.pairs)))
+    for pair in range(len(window.pairs)):
+        left, right = rows[:, :, (window.over == pair).any(axis=0)].swapaxes(0, 1)
+        is_open = right > left
+        found[:, 0, pair] = np.where(is_open, left, np.inf).min(axis=1)
+        found[:, 1, pair] = np.where(is_open, right, -np.inf).max(axis=1)
+        # Closed where its first row is.
+        shut = ~is_open.any(axis=1)
+        found[shut, :, pair] = left[shut, :1]
+    return found
+
+
+def room_beside(window: Window, machine: Machine) -> tuple[float, float]:
+    """From where to where leaves may stand (mm at the isocentre).
+
+    A little under the jaws, as far as leaves of one bank may stand apart. Without jaws along x over the
+    window's bixels alone, so that whatever leaves open is seen.
+    """
+    (low, high), mlc = window.jaws_x, machine.mlc
+    # Rounded leaf ends open a little more than their positions say.
+    room = -mlc.dosimetric_gap / 2
+    if "x" in machine.jaws:
+        room = min(UNDER_JAW, (mlc.max_span - (high - low)) / 2)
+    return max(low - room, -mlc.max_position), min(high + room, mlc.max_position)
 
 
 def within_reach(apertures: Apertures, machine: Machine, furthest: float) -> Apertures:

@@ -4,187 +4,214 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from imaging.volume import Volume
 from planning.beams import Beam
-from planning.dose.bixel_dose import FULL_CUTOFF
-from planning.dose.influence import Influence, adjoint, apply, influence
 from planning.machine import Machine
+from planning.rows import left_open, rows_of
 
-from .apertures import UNDER_JAW, Apertures, Window, window_over
-from .fluence import minimise
-from .sequence import Opening, Segment, decompose, quantise, to_beam
+from .apertures import Apertures, Window, of_pairs, room_beside
+from .engel import engel
+from .openings import Opening
+from .placing import as_segment
+from .sequence import Segment, quantise, to_beam
 from .shaping import shape, with_best_weights
+from .uncertain import Uncertain
 
 Progress = Callable[[str, float], None]
 
-# Fluence is searched on bixels of this width along the leaves (mm) and for few iterations: the smoother it
-# is, the less its segments lose of it.
-_COLUMN, _FLUENCE_ITERATIONS = 5.0, 40
-_MOST_LEVELS = 12
-# Segments of less than this share of their mean weight go before leaves are shaped once more.
-_LEAST_SHARE = 0.05
+_MOST_LEVELS = 24
+# So many times the segments that may stay are begun with.
+_MORE = 4 / 3
+# Shares of the iterations after which the least segments go.
+_STAGES = (0.25, 0.5, 0.25)
 
 
-@dataclass(frozen=True, eq=False)
-class Fields:
-    """Fields that can be delivered, and how they were found.
+@dataclass(frozen=True)
+class Smallest:
+    """What is not worth a segment, or cannot be delivered well.
 
     Parameters
     ----------
-    beams
-        Those with segments, with control points and monitor units.
-    n_segments
-        Segments of all of them.
-    history
-        The objective of what is delivered, while leaves were shaped.
+    weight
+        Least fluence of a segment (pencil-beam weight in one fraction).
+    area
+        Least opening of a segment (mm² at the isocentre).
     """
 
-    beams: tuple[Beam, ...]
-    n_segments: int
-    history: tuple[float, ...]
+    weight: float = 0.0
+    area: float = 0.0
 
 
 def shaped_fields(
-    beams: Sequence[Beam],
-    target: Float64[np.ndarray, "_ 3"],
-    points: Float64[np.ndarray, "n 3"],
-    density: Volume,
+    fluence: Float64[np.ndarray, " bixels"],
+    coarse: Window,
+    window: Window,
+    uncertain: Uncertain,
     objective: Callable[[Tensor], tuple[float, Tensor]],
     machine: Machine,
     *,
     n_segments: int = 60,
+    smallest: Smallest = Smallest(),
     max_iterations: int = 150,
     progress: Progress | None = None,
-) -> Fields:
-    """Step-and-shoot fields of least objective with so many segments at most.
+) -> tuple[Apertures, tuple[float, ...]]:
+    """Step-and-shoot segments of least objective, at most so many of all beams; and how it fell.
 
-    A smooth fluence is cut into segments (:func:`planning.optimise.sequence.decompose`), the greatest
-    are kept, and leaves and weights are shaped together by gradient; segments that hardly count go.
+    Fluence is cut into some more segments than there may be, of the fewest levels that give as many; their
+    leaves and weights are shaped together by gradient, the least go, and the rest is shaped on. The method is
+    that of Shepard, Earl, Li, Naqvi, Yu, Med. Phys. 29, 1007 (2002); by gradient it is in Hårdemark,
+    Liander, Rehbinder, Löf, RaySearch White Paper (2003). Starts from a sliding window's moments and from
+    apertures that join by steepest descent ended worse on TG119.
 
     Parameters
     ----------
-    beams
-        Directions and isocentre.
-    target
-        Voxel centres of the target (LPS, mm), shape ``(n, 3)``.
-    points
-        Where the objective looks at the dose (LPS, mm), shape ``(n, 3)``.
-    density
-        Relative electron density, zero outside the body. The computation runs where it lies.
+    fluence
+        Weight of the bixels of each beam on the coarse window, beam after beam.
+    coarse, window
+        The bixels that the fluence is on, and those that leaves are shaped over.
+    uncertain
+        Influence of the window's bixels, beam after beam.
     objective
-        Value and gradient of a dose of one fraction at the points.
+        Value and gradient of the doses of all scenarios in one fraction.
     machine
         The linac; its leaves may interdigitate.
     n_segments
         Segments of all beams at most.
+    smallest
+        Segments below it are left out, as long as any are above.
     max_iterations
         Iterations of the leaves' search at most.
     progress
-        Told the step and the share of it that is done.
+        Told the share of it that is done.
 
     Raises
     ------
     ValueError
-        If there is no beam, leaves may not interdigitate, fewer segments than beams are asked for, or for
-        what :func:`planning.optimise.apertures.window_over` and
-        :func:`planning.dose.influence.influence` refuse.
-    MemoryError
-        If the influence would not fit, before any of it is computed.
+        If leaves may not interdigitate, or fewer segments than beams are asked for.
+    """
+    expect_free_leaves(machine)
+    n_beams = uncertain.n_beams
+    if n_segments < n_beams:
+        raise ValueError(f"expected at least one segment for each of {n_beams} beams, got {n_segments}")
+    maps = fluence.reshape(n_beams, len(coarse.rows), len(coarse.columns))
+    found = _cut(maps, coarse, window, round(_MORE * n_segments), machine)
+    history: tuple[float, ...] = ()
+    for share in _STAGES:
+        found = with_best_weights(found, window, uncertain, objective, machine)
+        n = round(share * max_iterations)
+        shaped = shape(found, window, uncertain, objective, machine, max_iterations=n, progress=progress)
+        greatest = _of(shaped.apertures, _greatest(shaped.apertures, window, n_segments))
+        found = only_large(greatest, window, smallest, uncertain, objective, machine)
+        history += shaped.history
+    return found, history
+
+
+def only_large(
+    apertures: Apertures,
+    window: Window,
+    smallest: Smallest,
+    uncertain: Uncertain,
+    objective: Callable[[Tensor], tuple[float, Tensor]],
+    machine: Machine,
+) -> Apertures:
+    """The segments that stay large enough when their weights make up for those that were not.
+
+    All stay where none is large enough; parameters as in :func:`shaped_fields`.
+    """
+    while (small := ~_large(apertures, window, smallest)).any() and not small.all():
+        apertures = with_best_weights(_of(apertures, ~small), window, uncertain, objective, machine)
+    return apertures
+
+
+def expect_free_leaves(machine: Machine) -> None:
+    """Refuses a machine whose leaves may not pass the opposite ones of their neighbours.
+
+    Raises
+    ------
+    ValueError
+        If they may not.
     """
     if not machine.mlc.interdigitation:
         raise ValueError(
             f"expected leaves that may pass the opposite leaves of their neighbours, got {machine.name} that "
             "forbids it; choose another machine"
         )
-    if n_segments < len(beams):
-        raise ValueError(f"expected at least one segment for each of {len(beams)} beams, got {n_segments}")
-    coarse = window_over(target, beams, machine, column=_COLUMN)
-    start = _cut(
-        _smooth_fluence(beams, coarse, points, density, objective, machine), coarse, n_segments, machine
-    )
-    window = window_over(target, beams, machine)
-    matrix = influence(
-        beams, [window.bixels] * len(beams), density, points, machine, cutoff=FULL_CUTOFF, progress=progress
-    )
-    start = with_best_weights(start, window, matrix, objective, machine)
-    first = shape(start, window, matrix, objective, machine, max_iterations=max_iterations // 2)
-    kept = _without_small(first.apertures)
-    found = shape(
-        kept,
-        window,
-        matrix,
-        objective,
-        machine,
-        max_iterations=max_iterations - max_iterations // 2,
-        progress=progress,
-    )
-    final = found.apertures
-    return Fields(
-        _delivered(beams, final, window, machine), len(final.weights), first.history + found.history
-    )
 
 
-def _smooth_fluence(
-    beams: Sequence[Beam],
-    window: Window,
-    points: Float64[np.ndarray, "n 3"],
-    density: Volume,
-    objective: Callable[[Tensor], tuple[float, Tensor]],
-    machine: Machine,
-) -> Float64[np.ndarray, "beams rows columns"]:
-    """A fluence near the best, as modulated as few iterations make it."""
-    matrix: Influence = influence(beams, [window.bixels] * len(beams), density, points, machine)
-    even = torch.ones(matrix.n_bixels, device=matrix.values.device)
-    dose = apply(matrix, even)
-    levels = (torch.logspace(-2, 2, 97) / float(dose.max())).tolist()
-    level = min(levels, key=lambda one: objective(one * dose)[0])
-    found = minimise(
-        lambda weights: apply(matrix, weights),
-        lambda slope: adjoint(matrix, slope),
-        objective,
-        level * even,
-        max_iterations=_FLUENCE_ITERATIONS,
-    )
-    shape_ = (len(beams), len(window.rows), len(window.columns))
-    return found.weights.view(shape_).cpu().numpy().astype(np.float64)
+def delivered_fields(
+    beams: Sequence[Beam], apertures: Apertures, window: Window, machine: Machine
+) -> tuple[Beam, ...]:
+    """Beams that deliver their segments one after another, from left to right; empty ones are left out."""
+    found = []
+    for n, beam in enumerate(beams):
+        own = np.flatnonzero((apertures.beam == n) & (apertures.weights > 0))
+        segments = []
+        for k in own[np.argsort(apertures.leaves[own].mean(axis=(1, 2)))]:
+            leaves = as_segment(apertures.leaves[k], window, machine)
+            if not np.allclose(*left_open(leaves, rows_of(machine.mlc))):
+                segments.append(Segment(leaves, float(apertures.weights[k])))
+        if segments:
+            found.append(to_beam(beam, segments, machine))
+    return tuple(found)
 
 
 def _cut(
-    fluence: Float64[np.ndarray, "beams rows columns"], window: Window, n_segments: int, machine: Machine
+    maps: Float64[np.ndarray, "beams rows columns"],
+    coarse: Window,
+    window: Window,
+    n_segments: int,
+    machine: Machine,
 ) -> Apertures:
-    """Segments of all beams: as many levels as keep to the number, else the greatest of the fewest levels."""
-    found: list[tuple[int, Opening, float]] = []
+    """The greatest segments of all beams, of the fewest levels that give as many as there may be."""
     for n_levels in range(2, _MOST_LEVELS + 1):
-        more = []
-        for n, map_ in enumerate(fluence):
+        found = []
+        for n, map_ in enumerate(maps):
             levels, step = quantise(map_, n_levels)
-            more += [(n, opening, step * opening.weight) for opening in decompose(levels)]
-        if found and len(more) > n_segments:
+            found += [(n, opening, step * opening.weight) for opening in engel(levels, interdigitation=True)]
+        if len(found) >= n_segments:
             break
-        found = more
     greatest = sorted(found, key=lambda one: one[2] * float((one[1].right - one[1].left).sum()), reverse=True)
     kept = sorted(greatest[:n_segments], key=lambda one: one[0])
+    leaves = of_pairs(np.stack([_ends(opening, coarse, window) for _, opening, _ in kept]), window)
+    shut = leaves[:, 1] <= leaves[:, 0]
+    aside, gap = room_beside(window, machine)[0], machine.mlc.min_gap
+    leaves = np.where(shut[:, None], np.array([aside, aside + gap])[:, None], leaves)
     still = np.arange(len(kept))
-    leaves = np.stack([_leaves(opening, window, machine.mlc.min_gap) for _, opening, _ in kept])
     weights = np.array([weight for _, _, weight in kept])
     return Apertures(leaves, weights, still, still, np.array([n for n, _, _ in kept]))
 
 
-def _leaves(opening: Opening, window: Window, min_gap: float) -> Float64[np.ndarray, "2 rows"]:
-    """Positions of an opening's leaves; closed pairs wait under the jaw."""
-    low, width = window.jaws_x[0], window.size[0]
-    left, right = low + width * opening.left, low + width * opening.right
-    closed = opening.left == opening.right
-    left[closed], right[closed] = low - UNDER_JAW, low - UNDER_JAW + min_gap
-    return np.stack([left, right])
+def _ends(opening: Opening, coarse: Window, window: Window) -> Float64[np.ndarray, "2 rows"]:
+    """Where each row of a window begins and ends in an opening of another (mm at the isocentre)."""
+    low, width = coarse.jaws_x[0], coarse.size[0]
+    row = np.abs(window.rows[:, None] - coarse.rows).argmin(axis=1)
+    return np.clip(low + width * np.stack([opening.left, opening.right])[:, row], *window.jaws_x)
 
 
-def _without_small(apertures: Apertures) -> Apertures:
-    kept = apertures.weights >= _LEAST_SHARE * apertures.weights.mean()
+def _greatest(apertures: Apertures, window: Window, n: int) -> Bool[np.ndarray, " spans"]:
+    """The n segments of greatest weight times area."""
+    size = apertures.weights * _areas(apertures, window)
+    kept = np.zeros(len(size), dtype=bool)
+    kept[np.argsort(-size, kind="stable")[:n]] = True
+    return kept
+
+
+def _large(apertures: Apertures, window: Window, smallest: Smallest) -> Bool[np.ndarray, " spans"]:
+    large = _areas(apertures, window) >= smallest.area
+    return large & (apertures.weights >= smallest.weight) & (apertures.weights > 0)
+
+
+def _areas(apertures: Apertures, window: Window) -> Float64[np.ndarray, " spans"]:
+    """What each segment leaves open (mm² at the isocentre)."""
+    left, right = np.clip(apertures.leaves[apertures.first], *window.jaws_x).swapaxes(0, 1)
+    # Behind two layers a row is open where both of its pairs are.
+    width = right[:, window.over].min(axis=1) - left[:, window.over].max(axis=1)
+    return width.clip(min=0).sum(axis=1) * window.size[1]
+
+
+def _of(apertures: Apertures, kept: Bool[np.ndarray, " spans"]) -> Apertures:
     still = np.arange(int(kept.sum()))
     return replace(
         apertures,
@@ -194,22 +221,3 @@ def _without_small(apertures: Apertures) -> Apertures:
         last=still,
         beam=apertures.beam[kept],
     )
-
-
-def _delivered(
-    beams: Sequence[Beam], apertures: Apertures, window: Window, machine: Machine
-) -> tuple[Beam, ...]:
-    """Beams that deliver their segments one after another, from left to right."""
-    found = []
-    for n, beam in enumerate(beams):
-        own = np.flatnonzero((apertures.beam == n) & (apertures.weights > 0))
-        segments = []
-        for k in own[np.argsort(apertures.leaves[own].mean(axis=(1, 2)))]:
-            leaves = np.zeros((2, len(machine.mlc.boundaries) - 1))
-            left, right = np.clip(apertures.leaves[k], *window.jaws_x)
-            leaves[:, window.pairs] = np.where(right - left > machine.mlc.min_gap + 1e-6, [left, right], 0.0)
-            if (leaves[1] > leaves[0]).any():
-                segments.append(Segment(leaves, float(apertures.weights[k])))
-        if segments:
-            found.append(to_beam(beam, segments, machine))
-    return tuple(found)

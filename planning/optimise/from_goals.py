@@ -64,7 +64,7 @@ class Sample:
     volumes_cc: Mapping[str, float]
 
 
-def sample(structures: StructureSet, grid: Grid, organs: Sequence[str]) -> Sample:
+def sample(structures: StructureSet, grid: Grid, organs: Sequence[str], share: float = 1.0) -> Sample:
     """Points in the target, in some organs and in shells around the target, evenly spread over each.
 
     Points are voxel centres of the dose grid; the target and structures that fill only a few of those
@@ -78,6 +78,8 @@ def sample(structures: StructureSet, grid: Grid, organs: Sequence[str]) -> Sampl
         The dose grid.
     organs
         Names of the organs to look at; empty ones are passed over.
+    share
+        Of the points that are usual, where many directions leave no room for all of them.
     """
     coarse = resample_structures(structures, grid)
     target = target_of(structures)
@@ -85,14 +87,14 @@ def sample(structures: StructureSet, grid: Grid, organs: Sequence[str]) -> Sampl
     for name, structure in structures.structures.items():
         if name not in {target, *organs} or not bool(structure.mask.any()):
             continue
-        most = _MOST_POINTS["target" if name == target else "organ"]
+        most = round(share * _MOST_POINTS["target" if name == target else "organ"])
         mask = coarse.mask(name)
         # Coverage is decided at the target's edge, which the dose grid's voxels blur.
         own = name == target or int(mask.sum()) < _FEWEST_VOXELS
         parts_of[name] = _spread(structure.mask if own else mask, structures.grid if own else grid, most)
     for name, mask in _shells(coarse, target).items():
         if bool(mask.any()):
-            parts_of[name] = _spread(mask, grid, _MOST_POINTS["shell"])
+            parts_of[name] = _spread(mask, grid, round(share * _MOST_POINTS["shell"]))
     everywhere, place = np.unique(np.concatenate(list(parts_of.values())), axis=0, return_inverse=True)
     ends = np.cumsum([len(part) for part in parts_of.values()])
     regions = {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from .apertures import Apertures, Window, steps_for
+from .apertures import Apertures, Window, of_pairs
 
 # The share of a sweep that leaves may spend on crossing the field at full speed, at most.
 _MOST_CROSSING = 0.8
@@ -49,10 +49,10 @@ def swept(
             leaves = low + high - leaves[:, ::-1]
         states.append(leaves if n == 0 else leaves[1:])
         weights.append(np.full(len(own), weight))
-    leaves = np.concatenate(states)
+    leaves = of_pairs(np.concatenate(states), window)
     leaves[:, 1] = np.maximum(leaves[:, 1], leaves[:, 0] + min_gap)
     span = np.arange(len(leaves) - 1)
-    return Apertures(leaves, np.concatenate(weights), span, span + 1, span, steps_for(furthest, window))
+    return Apertures(leaves, np.concatenate(weights), span, span + 1, span)
 
 
 def _sweep(

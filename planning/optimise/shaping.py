@@ -6,19 +6,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float64
+from scipy.optimize import Bounds
 from scipy.optimize import minimize as scipy_minimize
 from torch import Tensor
 
-from planning.dose.influence import Influence, adjoint, apply
 from planning.machine import Machine
 
-from .apertures import UNDER_JAW, Apertures, Window, fluence_of, within_reach
+from .apertures import Apertures, Window, fluence_of, room_beside, within_reach
 from .fluence import expect_numbers, minimise
+from .uncertain import Uncertain, adjoint_all, apply_all
 
 Progress = Callable[[str, float], None]
 
-# One unit of the search: so many mm of a leaf, and this share of the mean weight.
-_LEAF_UNIT = 5.0
+# A leaf's unit in the search (mm) where its aperture has the mean weight, and at most.
+_LEAF_UNIT, _MOST_LEAF_UNIT = 5.0, 20.0
+# How much fewer bixels than are open a weight counts for: the doses of most hardly meet.
+_APART = 10.0
 _N_PAIRS = 20
 _WEIGHT_ITERATIONS = 40
 # What a leaf that travels one mm too far costs, as a share of the objective at the start.
@@ -44,7 +47,7 @@ class Shaped:
 def shape(
     start: Apertures,
     window: Window,
-    matrix: Influence,
+    uncertain: Uncertain,
     objective: Callable[[Tensor], tuple[float, Tensor]],
     machine: Machine,
     *,
@@ -63,10 +66,11 @@ def shape(
         Where to begin.
     window
         Its bixels.
-    matrix
-        Their influence, beam after beam.
+    uncertain
+        Their influence, beam after beam, in every scenario.
     objective
-        Value and gradient of a dose, as :func:`planning.optimise.objectives.prepare` gives it.
+        Value and gradient of the doses of all scenarios, as
+        :func:`planning.optimise.robust.robust_objective` gives it.
     machine
         Its leaves.
     furthest
@@ -81,7 +85,7 @@ def shape(
     ValueError
         If the objective or its gradient is not finite.
     """
-    search = _Search(start, window, matrix, objective, machine, furthest)
+    search = _Search(start, window, uncertain, objective, machine, furthest)
     begin = search.packed(start)
     history = [search(begin)[0]]
 
@@ -107,13 +111,13 @@ def shape(
 def with_best_weights(
     apertures: Apertures,
     window: Window,
-    matrix: Influence,
+    uncertain: Uncertain,
     objective: Callable[[Tensor], tuple[float, Tensor]],
     machine: Machine,
 ) -> Apertures:
     """The same shapes with the weights of least objective; parameters as in :func:`shape`."""
-    n_spans, n_beams = len(apertures.weights), len(matrix.beam_starts) - 1
-    like = matrix.values
+    n_spans, n_beams = len(apertures.weights), uncertain.n_beams
+    like = uncertain.matrices[0].values
     leaves = torch.from_numpy(apertures.leaves).to(like)
     ones = torch.ones(n_spans, dtype=like.dtype, device=like.device)
     # What each span lets through for a weight of 1, as if it were a beam of its own.
@@ -123,16 +127,52 @@ def with_best_weights(
 
     def dose_of(weights: Tensor) -> Tensor:
         whole = through.new_zeros(n_beams, through.shape[1])
-        return apply(matrix, whole.index_add(0, beam, through * weights[:, None]).flatten())
+        return apply_all(uncertain, whole.index_add(0, beam, through * weights[:, None]).flatten())
 
     found = minimise(
         dose_of,
-        lambda slope: (through * adjoint(matrix, slope).view(n_beams, -1)[beam]).sum(dim=1),
+        lambda slope: (through * adjoint_all(uncertain, slope).view(n_beams, -1)[beam]).sum(dim=1),
         objective,
         torch.from_numpy(apertures.weights).to(like),
         max_iterations=_WEIGHT_ITERATIONS,
     )
     return replace(apertures, weights=found.weights.cpu().numpy().astype(np.float64))
+
+
+def dose_of(apertures: Apertures, window: Window, uncertain: Uncertain, machine: Machine) -> Tensor:
+    """Dose of apertures in all scenarios, one after another (Gy in one fraction)."""
+    leaves, weights = (
+        torch.from_numpy(part).to(uncertain.matrices[0].values)
+        for part in (apertures.leaves, apertures.weights)
+    )
+    return apply_all(uncertain, fluence_of(leaves, weights, apertures, window, machine, uncertain.n_beams))
+
+
+def _units(
+    apertures: Apertures, window: Window
+) -> tuple[Float64[np.ndarray, "points 1"], Float64[np.ndarray, " spans"]]:
+    """Units of each control point's leaves (mm) and of each weight, in which the objective bends alike.
+
+    A leaf of an aperture of weight w changes the fluence of one bixel by w for each bixel's width, a weight
+    the fluence of all n bixels that are open. In units of 5 mm and of the mean weight the same search on
+    TG119 comes to 0.88 instead of 0.29 in 80 iterations.
+    """
+    n_points, weights = len(apertures.leaves), apertures.weights
+    mean = float(weights.mean()) or 1.0
+    beside = np.zeros(n_points)
+    n_spans = np.zeros(n_points)
+    for ends in {
+        apertures.first.tobytes(): apertures.first,
+        apertures.last.tobytes(): apertures.last,
+    }.values():
+        np.add.at(beside, ends, weights)
+        np.add.at(n_spans, ends, 1)
+    share = beside / np.maximum(n_spans, 1) / mean
+    leaf = np.minimum(_LEAF_UNIT / np.maximum(share, 1e-6), _MOST_LEAF_UNIT)[:, None]
+    opened = np.clip(apertures.leaves[:, 1] - apertures.leaves[:, 0], 0, None).sum(axis=1) / window.size[0]
+    n_open = (opened[apertures.first] + opened[apertures.last]) / 2
+    weight = mean * _LEAF_UNIT / window.size[0] / np.maximum(n_open, 1) * _APART
+    return leaf, weight
 
 
 class _Search:
@@ -142,55 +182,57 @@ class _Search:
         self,
         start: Apertures,
         window: Window,
-        matrix: Influence,
+        uncertain: Uncertain,
         objective: Callable[[Tensor], tuple[float, Tensor]],
         machine: Machine,
         furthest: float,
     ) -> None:
-        self._like, self._window, self._matrix = start, window, matrix
+        self._like, self._window, self._uncertain = start, window, uncertain
         self._objective, self._machine, self._furthest = objective, machine, furthest
-        self._unit = float(start.weights.mean()) or 1.0
+        self._leaf_units, self._weight_units = _units(start, window)
         self._n_leaves = start.leaves[:, 0].size
         self._price = 0.0
         self._price = _PRICE * self(self.packed(start))[0]
 
     def packed(self, apertures: Apertures) -> Float64[np.ndarray, " free"]:
-        """Left leaves and openings in leaf units, then weights in units of their first mean."""
+        """Left leaves, openings and weights, each in its unit."""
         left, right = apertures.leaves[:, 0], apertures.leaves[:, 1]
-        leaves = np.stack([left, right - left]).reshape(2, -1) / _LEAF_UNIT
-        return np.concatenate([*leaves, apertures.weights / self._unit])
+        leaves = np.stack([left, right - left]) / self._leaf_units
+        return np.concatenate([leaves.ravel(), apertures.weights / self._weight_units])
 
     def unpacked(self, x: Float64[np.ndarray, " free"]) -> Apertures:
         """The apertures that a vector stands for."""
-        left, opening = x[: 2 * self._n_leaves].reshape(2, -1, len(self._window.rows)) * _LEAF_UNIT
+        left, opening = x[: 2 * self._n_leaves].reshape(2, *self._like.leaves[:, 0].shape) * self._leaf_units
         leaves = np.stack([left, left + opening], axis=1)
         low, high = self._span()
-        return replace(
-            self._like, leaves=np.clip(leaves, low, high), weights=x[2 * self._n_leaves :] * self._unit
-        )
+        weights = x[2 * self._n_leaves :] * self._weight_units
+        return replace(self._like, leaves=np.clip(leaves, low, high), weights=weights)
 
-    def bounds(self) -> list[tuple[float, float | None]]:
+    def bounds(self) -> Bounds:
         """Left leaves from under one jaw to under the other, openings from the leaf gap on."""
-        low, high = (end / _LEAF_UNIT for end in self._span())
-        gap, n = self._machine.mlc.min_gap / _LEAF_UNIT, self._n_leaves
-        return [(low, high - gap)] * n + [(gap, high - low)] * n + [(0.0, None)] * len(self._like.weights)
+        low, high = self._span()
+        gap, shape_ = self._machine.mlc.min_gap, self._like.leaves[:, 0].shape
+        none = np.zeros(len(self._like.weights))
+        least, most = (
+            np.stack([np.broadcast_to(end / self._leaf_units, shape_) for end in ends]).ravel()
+            for ends in ((low, gap), (high - gap, high - low))
+        )
+        return Bounds(np.concatenate([least, none]), np.concatenate([most, none + np.inf]))
 
     def _span(self) -> tuple[float, float]:
-        low, high = self._window.jaws_x
-        return low - UNDER_JAW, high + UNDER_JAW
+        return room_beside(self._window, self._machine)
 
     def __call__(self, x: Float64[np.ndarray, " free"]) -> tuple[float, Float64[np.ndarray, " free"]]:
-        free = torch.from_numpy(x.copy()).to(self._matrix.values.device).requires_grad_()
-        left, opening = (
-            part.reshape(-1, len(self._window.rows)) * _LEAF_UNIT
-            for part in free[: 2 * self._n_leaves].chunk(2)
-        )
+        free = torch.from_numpy(x.copy()).to(self._uncertain.matrices[0].values.device).requires_grad_()
+        units = torch.from_numpy(self._leaf_units).to(free)
+        left, opening = free[: 2 * self._n_leaves].view(2, *self._like.leaves[:, 0].shape) * units
         leaves = torch.stack([left, left + opening], dim=1).clamp(*self._span())
-        weights = free[2 * self._n_leaves :] * self._unit
-        n_beams = len(self._matrix.beam_starts) - 1
-        fluence = fluence_of(leaves, weights, self._like, self._window, self._machine, n_beams)
-        value, slope = self._objective(apply(self._matrix, fluence.detach().float()))
-        back = adjoint(self._matrix, slope)
+        weights = free[2 * self._n_leaves :] * torch.from_numpy(self._weight_units).to(free)
+        fluence = fluence_of(
+            leaves, weights, self._like, self._window, self._machine, self._uncertain.n_beams
+        )
+        value, slope = self._objective(apply_all(self._uncertain, fluence.detach().float()))
+        back = adjoint_all(self._uncertain, slope)
         expect_numbers(value, back)
         travel = self._price * self._too_far(leaves)
         gradient = torch.autograd.grad((fluence * back.to(fluence)).sum() + travel, free)[0]

@@ -54,6 +54,11 @@ class Uncertain:
             ends.append(ends[-1] + len(place))
         return tuple(ends)
 
+    @property
+    def n_beams(self) -> int:
+        """Beams that there are."""
+        return len(self.matrices[0].beam_starts) - 1
+
 
 def influences(
     scenarios: Sequence[Scenario],

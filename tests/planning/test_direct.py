@@ -1,6 +1,7 @@
 """Standing fields shaped by gradient: few segments that deliver what was optimised."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,12 +9,16 @@ import torch
 
 from imaging.grid import axial, positions
 from imaging.volume import Quantity, Volume
-from planning.beams import Beam
+from planning.beams import Beam, n_segments
 from planning.deliverable import expect_deliverable
 from planning.dose.forward import calculate
+from planning.dose.influence import influence
 from planning.machine import load_machine
-from planning.optimise.direct import shaped_fields
+from planning.optimise.apertures import window_over
+from planning.optimise.direct import Smallest, delivered_fields, shaped_fields
+from planning.optimise.fluence import optimise_fluence
 from planning.optimise.objectives import SquaredDeviation, SquaredOverdose, evaluate, prepare
+from planning.optimise.uncertain import only_as_planned
 from planning.plan import Plan, Prescription
 
 MACHINE = load_machine("generic-6mv")
@@ -39,40 +44,64 @@ def case():
 
 
 @pytest.fixture(scope="module")
-def made(case):
+def begun(case):
+    """What leaves are shaped from: a fluence, and the influence of the bixels under them."""
     density, target, points, _, regions = case
-    objective = prepare(TERMS, regions, like=torch.empty(0))
-    return shaped_fields(BEAMS, target, points, density, objective, MACHINE, n_segments=12, max_iterations=60)
+    coarse, window = (window_over(target, BEAMS, MACHINE, column=width) for width in (5.0, 2.5))
+    parts = [influence(BEAMS, [w.bixels] * 3, density, points, MACHINE) for w in (coarse, window)]
+    fluence = optimise_fluence(parts[0], TERMS, regions, max_iterations=30).weights.double().numpy()
+    return fluence, coarse, window, only_as_planned(parts[1]), prepare(TERMS, regions, like=torch.empty(0))
+
+
+SMALLEST = Smallest(2.0 * MACHINE.fluence_per_mu, 150.0)
+
+
+@pytest.fixture(scope="module")
+def made(begun):
+    apertures, history = shaped_fields(*begun, MACHINE, n_segments=12, smallest=SMALLEST, max_iterations=60)
+    return delivered_fields(BEAMS, apertures, begun[2], MACHINE), apertures, history
 
 
 def test_no_more_segments_are_delivered_than_allowed(made):
-    delivered = sum(len(beam.control_points) // 2 for beam in made.beams)
-    assert 3 <= delivered <= made.n_segments <= 12
+    beams, apertures, _ = made
+    assert 3 <= sum(map(n_segments, beams)) <= len(apertures.weights) <= 12
+
+
+def test_no_segment_is_smaller_than_allowed(begun, made):
+    heights = np.diff(MACHINE.mlc.boundaries)
+    n = 0
+    for beam in made[0]:
+        for first, last in pairwise(beam.control_points):
+            if last.meterset > first.meterset:
+                left, right = first.leaves.clip(*first.jaws_x)
+                n += 1
+                assert ((right - left) * heights).sum() >= SMALLEST.area - 1e-6
+                assert beam.mu * (last.meterset - first.meterset) >= 2.0 - 1e-9
+    assert n == len(made[1].weights)
 
 
 def test_leaves_find_a_better_dose_than_the_segments_they_start_from(made):
-    assert made.history[-1] < 0.8 * made.history[0]
+    _, _, history = made
+    assert history[-1] < 0.95 * history[0]
 
 
 def test_the_control_points_deliver_what_was_optimised(case, made):
     density, _, _, chosen, regions = case
-    plan = expect_deliverable(Plan(made.beams, Prescription(2.0, 1), MACHINE.name), MACHINE)
+    plan = expect_deliverable(Plan(made[0], Prescription(2.0, 1), MACHINE.name), MACHINE)
     dose = calculate(plan, density, GRID, MACHINE).data.flatten()[torch.from_numpy(chosen)]
-    assert evaluate(TERMS, regions, dose)[0] == pytest.approx(made.history[-1], rel=0.1)
+    assert evaluate(TERMS, regions, dose)[0] == pytest.approx(made[2][-1], rel=0.1)
 
 
 def test_open_pairs_keep_the_leaf_gap(made):
-    for beam in made.beams:
+    for beam in made[0]:
         for point in beam.control_points:
             opened = point.leaves[1] - point.leaves[0]
             assert opened[opened > 0].min() >= MACHINE.mlc.min_gap - 1e-9
 
 
-def test_fewer_segments_than_beams_and_stiff_leaves_are_refused(case):
-    density, target, points, _, regions = case
-    objective = prepare(TERMS, regions, like=torch.empty(0))
+def test_fewer_segments_than_beams_and_stiff_leaves_are_refused(begun):
     with pytest.raises(ValueError, match="expected at least one segment for each of 3 beams, got 2"):
-        shaped_fields(BEAMS, target, points, density, objective, MACHINE, n_segments=2)
+        shaped_fields(*begun, MACHINE, n_segments=2)
     stiff = replace(MACHINE, mlc=replace(MACHINE.mlc, interdigitation=False))
     with pytest.raises(ValueError, match="expected leaves that may pass the opposite leaves"):
-        shaped_fields(BEAMS, target, points, density, objective, stiff)
+        shaped_fields(*begun, stiff)
