@@ -9,8 +9,9 @@ import torch
 from planning.beams import Beam
 from planning.dose.aperture import transmitted
 from planning.machine import load_machine
-from planning.optimise.apertures import Apertures, fluence_of, window_over
-from planning.optimise.placing import all_pairs, jaws_of, leaf_reach, onto_pairs, open_area
+from planning.optimise.apertures import Apertures, fluence_of, of_pairs, room_beside, window_over
+from planning.optimise.placing import all_pairs, as_segment, open_area
+from planning.parking import jaws_around
 from planning.rows import left_open, rows_of
 
 NAMES = ("generic-6mv", "millennium-6mv", "agility-6mv", "stacked-6mv")
@@ -27,7 +28,7 @@ def _window(machine, x=20.0, z=12.0):
 
 
 def _leaves(window, machine, n=3, seed=0):
-    low, high = leaf_reach(window, machine)
+    low, high = room_beside(window, machine)
     ends = np.random.default_rng(seed).uniform(low, high, (n, 2, len(window.pairs)))
     ends.sort(axis=1)
     # All that is open is open by the gap at least, and within reach.
@@ -44,7 +45,7 @@ def test_bixels_get_what_the_whole_machine_lets_through_to_them(name):
     still = np.arange(3)
     like = Apertures(leaves, np.ones(3), still, still, still)
     found = fluence_of(torch.from_numpy(leaves), torch.ones(3, dtype=torch.float64), like, window, machine, 3)
-    jaws = jaws_of(window, machine)
+    jaws = jaws_around(machine, window.jaws_x, window.jaws_y)
     for own, every in zip(found.view(3, -1), all_pairs(leaves, window, machine), strict=True):
         np.testing.assert_allclose(
             own.numpy(), transmitted(every, *jaws, window.bixels, machine), rtol=0, atol=1e-12
@@ -57,7 +58,7 @@ def test_without_jaws_along_x_nothing_but_leakage_passes_beside_the_window(name)
     window = _window(machine)
     (every,) = all_pairs(_leaves(window, machine, 1), window, machine)
     outside = replace(window.bixels, positions=window.bixels.positions + np.array([50.0, 0.0]))
-    passing = transmitted(every, *jaws_of(window, machine), outside, machine)
+    passing = transmitted(every, *jaws_around(machine, window.jaws_x, window.jaws_y), outside, machine)
     np.testing.assert_allclose(passing, machine.mlc.transmission ** len(machine.mlc.layers), rtol=1e-9)
     assert np.abs(every).max() <= machine.mlc.max_position
 
@@ -84,7 +85,7 @@ def test_wide_leaves_have_two_rows_where_narrow_ones_are_near():
 def test_leaves_of_one_bank_stand_no_further_apart_than_they_may():
     machine = load_machine("millennium-6mv")
     window = _window(machine, x=64.0)
-    low, high = leaf_reach(window, machine)
+    low, high = room_beside(window, machine)
     assert high - low <= machine.mlc.max_span
     assert low < window.jaws_x[0]
     every = all_pairs(np.array([[[low] * len(window.pairs), [high] * len(window.pairs)]]), window, machine)
@@ -104,7 +105,7 @@ def test_pairs_open_what_rows_ask_for_and_at_most_what_neighbours_do():
     machine = load_machine("stacked-6mv")
     window = _window(machine)
     wanted = np.sort(np.random.default_rng(5).uniform(-20, 20, (4, 2, len(window.rows))), axis=1)
-    found = onto_pairs(wanted, window)
+    found = of_pairs(wanted, window)
     left, right = left_open(all_pairs(found, window, machine), rows_of(machine.mlc)).swapaxes(0, 1)
     inside = np.isin((rows_of(machine.mlc).edges[1:] + rows_of(machine.mlc).edges[:-1]) / 2, window.rows)
     left, right = left[:, inside], right[:, inside]
@@ -123,7 +124,7 @@ def test_closed_rows_do_not_open_the_pairs_of_their_neighbours():
     window = _window(machine)
     rows = np.full((1, 2, len(window.rows)), -25.0)
     rows[0, :, 3:5] = [[-10.0], [10.0]]
-    found = onto_pairs(rows, window, rows[:, 0] == rows[:, 1])
+    found = of_pairs(rows, window)
     # Rows -5 to 0 and 0 to 5 mm: one pair above, and two below that it closes outside.
     assert open_area(found, window)[0] == pytest.approx(20 * 10)
     assert {tuple(pair) for pair in found[0].T} == {(-25.0, -25.0), (-10.0, 10.0)}
@@ -133,7 +134,7 @@ def test_one_layer_takes_rows_as_they_are():
     machine = load_machine("generic-6mv")
     window = _window(machine)
     rows = np.sort(np.random.default_rng(6).uniform(-20, 20, (2, 2, len(window.rows))), axis=1)
-    np.testing.assert_array_equal(onto_pairs(rows, window), rows)
+    np.testing.assert_array_equal(of_pairs(rows, window), rows)
     assert open_area(rows, window) == pytest.approx((rows[:, 1] - rows[:, 0]).sum(axis=1) * 5.0)
 
 
@@ -143,9 +144,19 @@ def test_fluence_behind_two_layers_changes_with_every_leaf_as_its_gradient_says(
     leaves = torch.from_numpy(_leaves(window, machine, 4, 7)).requires_grad_()
     weights = torch.rand(3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
     span = np.arange(3)
-    like = Apertures(leaves.detach().numpy(), np.ones(3), span, span + 1, span, 2)
+    like = Apertures(leaves.detach().numpy(), np.ones(3), span, span + 1, span)
 
     def whole(leaves, weights):
         return fluence_of(leaves, weights, like, window, machine, 3).square().sum()
 
     assert torch.autograd.gradcheck(whole, (leaves, weights), eps=1e-5, atol=1e-4)
+
+
+def test_pairs_as_narrow_as_the_gap_are_closed_only_where_a_jaw_can_hide_them():
+    for name, kept in (("millennium-6mv", 0.0), ("agility-6mv", 3.5)):
+        machine = load_machine(name)
+        window = _window(machine)
+        leaves = np.stack([np.zeros(len(window.pairs)), np.full(len(window.pairs), machine.mlc.min_gap)])
+        leaves[1, 2] = 15.0
+        opened = np.diff(as_segment(leaves, window, machine), axis=0)[0, window.pairs]
+        np.testing.assert_allclose(opened, np.where(np.arange(len(opened)) == 2, 15.0, kept))
