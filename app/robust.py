@@ -7,7 +7,8 @@ from pathlib import Path
 from imaging.nifti import read_nifti
 from imaging.structures import RoiType, StructureSet, named
 from imaging.volume import Quantity, Volume
-from planning.check.robust import as_json, robustness
+from planning.check.robust import robustness
+from planning.check.robust_facts import as_json
 from planning.machine import load_machine
 from planning.optimise.robust import Aggregate
 from planning.optimise.settings import Settings

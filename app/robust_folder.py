@@ -12,7 +12,8 @@ from planning.check import first_failure
 from planning.check.dvh import parts_of
 from planning.check.first_failure import ErrorKind, FirstFailure
 from planning.check.judge import GoalResult, judge
-from planning.check.robust import Robustness, as_json, histograms_in, robustness
+from planning.check.robust import Robustness, histograms_in, robustness
+from planning.check.robust_facts import as_json
 from planning.goals import same_name
 from planning.scenarios import Scenario, combined
 

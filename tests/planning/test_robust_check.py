@@ -12,7 +12,8 @@ from imaging.volume import Quantity, Volume
 from planning.beams import Beam, ControlPoint
 from planning.check.dvh import Dvh, curve, histograms, mean
 from planning.check.judge import judge
-from planning.check.robust import as_json, bands, doses, robustness
+from planning.check.robust import bands, doses, robustness
+from planning.check.robust_facts import as_json
 from planning.dose.forward import calculate
 from planning.goals import parse_goal
 from planning.machine import load_machine
