@@ -192,7 +192,13 @@ def dose_of_rtplan(
     header = open_object(rtplan, RTPlanStorage)
     plan, machine, cautions = read_with_machine(rtplan, reading)
     volume, source = read_scan(ct, Quantity.HU)
-    if source.frame and source.frame != str(header.get("FrameOfReferenceUID") or ""):
+    frame = str(header.get("FrameOfReferenceUID") or "")
+    if source.frame and not frame:
+        raise ValueError(
+            "expected a plan with a frame of reference, as the CT has one, got none; give the CT as NIfTI if "
+            "both surely count from one place"
+        )
+    if source.frame and source.frame != frame:
         raise ValueError(
             "expected a CT in the plan's frame of reference, got one in another; "
             "take the CT that the plan was made on, or register the scans first"

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from app.cli import app
 from app.single import Reading, read_with_machine
+from imaging.dicom.writer import write_ct
 from imaging.grid import Grid, axial
 from imaging.nifti import read_nifti, write_nifti
 from imaging.phantoms import water_box
@@ -136,6 +137,22 @@ def test_several_machines_with_the_leaves_are_all_named(foreign, tmp_path, monke
     monkeypatch.setenv("SPINDOSE_MACHINES", str(folder.parent))
     with pytest.raises(ValueError, match="got agility-6mv, twin-6mv; choose with --machine"):
         read_with_machine(foreign)
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"), [("", "got none; give the CT as NIfTI"), ("1.2.9", "in another")]
+)
+def test_a_plan_of_another_frame_is_not_computed_on_a_dicom_ct(foreign, tmp_path, frame, words):
+    box = water_box(60.0, 10.0)
+    source = Source(patient_id="1", study_uid="1.2.3", frame="1.2.4", study_date="20260101")
+    write_ct(Volume(box.data, box.grid, box.quantity, source.frame), source, tmp_path / "CT")
+    dataset = pydicom.dcmread(foreign)
+    dataset.FrameOfReferenceUID = frame
+    dataset.save_as(foreign)
+    result = run(foreign, tmp_path / "CT", "--out", tmp_path / "dose.nii.gz")
+    assert result.exit_code == 2
+    (sentence,) = said(result)
+    assert words in sentence
 
 
 OTHERS = {
