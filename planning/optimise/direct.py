@@ -11,10 +11,10 @@ from planning.beams import Beam
 from planning.machine import Machine
 from planning.rows import left_open, rows_of
 
-from .apertures import Apertures, Window, of_pairs, room_beside
+from .apertures import Apertures, Window, of_pairs
 from .engel import engel
 from .openings import Opening
-from .placing import as_segment
+from .placing import as_segment, aside, open_area
 from .sequence import Segment, quantise, to_beam
 from .shaping import shape, with_best_weights
 from .uncertain import Uncertain
@@ -176,8 +176,7 @@ def _cut(
     kept = sorted(greatest[:n_segments], key=lambda one: one[0])
     leaves = of_pairs(np.stack([_ends(opening, coarse, window) for _, opening, _ in kept]), window)
     shut = leaves[:, 1] <= leaves[:, 0]
-    aside, gap = room_beside(window, machine)[0], machine.mlc.min_gap
-    leaves = np.where(shut[:, None], np.array([aside, aside + gap])[:, None], leaves)
+    leaves = np.where(shut[:, None], aside(window, machine), leaves)
     still = np.arange(len(kept))
     weights = np.array([weight for _, _, weight in kept])
     return Apertures(leaves, weights, still, still, np.array([n for n, _, _ in kept]))
@@ -192,23 +191,15 @@ def _ends(opening: Opening, coarse: Window, window: Window) -> Float64[np.ndarra
 
 def _greatest(apertures: Apertures, window: Window, n: int) -> Bool[np.ndarray, " spans"]:
     """The n segments of greatest weight times area."""
-    size = apertures.weights * _areas(apertures, window)
+    size = apertures.weights * open_area(apertures.leaves[apertures.first], window)
     kept = np.zeros(len(size), dtype=bool)
     kept[np.argsort(-size, kind="stable")[:n]] = True
     return kept
 
 
 def _large(apertures: Apertures, window: Window, smallest: Smallest) -> Bool[np.ndarray, " spans"]:
-    large = _areas(apertures, window) >= smallest.area
+    large = open_area(apertures.leaves[apertures.first], window) >= smallest.area
     return large & (apertures.weights >= smallest.weight) & (apertures.weights > 0)
-
-
-def _areas(apertures: Apertures, window: Window) -> Float64[np.ndarray, " spans"]:
-    """What each segment leaves open (mm² at the isocentre)."""
-    left, right = np.clip(apertures.leaves[apertures.first], *window.jaws_x).swapaxes(0, 1)
-    # Behind two layers a row is open where both of its pairs are.
-    width = right[:, window.over].min(axis=1) - left[:, window.over].max(axis=1)
-    return width.clip(min=0).sum(axis=1) * window.size[1]
 
 
 def _of(apertures: Apertures, kept: Bool[np.ndarray, " spans"]) -> Apertures:

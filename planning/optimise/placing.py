@@ -19,6 +19,17 @@ def all_pairs(leaves: Pairs, window: Window, machine: Machine) -> Float64[np.nda
     return found
 
 
+def aside(window: Window, machine: Machine) -> Float64[np.ndarray, "2 pairs"]:
+    """Where the closed pairs of a window wait with the smallest gap (mm at the isocentre).
+
+    Under the jaw of bank A. Without one the layers wait at opposite ends: each covers the other's gap.
+    """
+    (low, high), gap = room_beside(window, machine), machine.mlc.min_gap
+    is_lower = window.pairs >= len(machine.mlc.boundaries) - 1
+    left = np.where(is_lower & ("x" not in machine.jaws), high - gap, low)
+    return np.stack([left, left + gap])
+
+
 def as_segment(
     leaves: Float64[np.ndarray, "2 pairs"], window: Window, machine: Machine
 ) -> Float64[np.ndarray, "2 all"]:

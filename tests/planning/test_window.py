@@ -10,7 +10,7 @@ from planning.beams import Beam
 from planning.dose.aperture import transmitted
 from planning.machine import load_machine
 from planning.optimise.apertures import Apertures, fluence_of, of_pairs, room_beside, window_over
-from planning.optimise.placing import all_pairs, as_segment, open_area
+from planning.optimise.placing import all_pairs, as_segment, aside, open_area
 from planning.parking import jaws_around
 from planning.rows import left_open, rows_of
 
@@ -160,3 +160,16 @@ def test_pairs_as_narrow_as_the_gap_are_closed_only_where_a_jaw_can_hide_them():
         leaves[1, 2] = 15.0
         opened = np.diff(as_segment(leaves, window, machine), axis=0)[0, window.pairs]
         np.testing.assert_allclose(opened, np.where(np.arange(len(opened)) == 2, 15.0, kept))
+
+
+@pytest.mark.parametrize("name", ["generic-6mv", "stacked-6mv"])
+def test_closed_pairs_of_a_window_wait_where_nothing_passes_them(name):
+    machine = load_machine(name)
+    window = _window(machine)
+    waiting = aside(window, machine)
+    np.testing.assert_allclose(waiting[1] - waiting[0], machine.mlc.min_gap)
+    every = all_pairs(waiting[None], window, machine)[0]
+    share = transmitted(every, *jaws_around(machine, window.jaws_x, window.jaws_y), window.bixels, machine)
+    # One layer leaks, where the other keeps its gap.
+    assert share.max() <= machine.mlc.transmission + 1e-12
+    assert open_area(waiting[None], window)[0] == 0
