@@ -33,6 +33,7 @@ Scan = Annotated[Path, typer.Argument(help="A NIfTI file, a DICOM file or a fold
 Series = Annotated[int | None, typer.Option(min=1, help="Which series of a folder with several.")]
 Text = Annotated[str, typer.Option(help="Target: x,y,z,radius in LPS mm, a NIfTI mask, or an RTSTRUCT.")]
 Roi = Annotated[str, typer.Option(help="Which ROI of the RTSTRUCT is the target.")]
+Way = Annotated[str, typer.Option(help="Standing fields (imrt) or arcs (vmat).")]
 Ctv = Annotated[float, typer.Option(help="GTV to CTV, inside the brain (mm).")]
 Ptv = Annotated[float, typer.Option(help="CTV to PTV (mm).")]
 
@@ -41,6 +42,7 @@ Ptv = Annotated[float, typer.Option(help="CTV to PTV (mm).")]
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder for the results.")] = Path("demo"),
     seed: Annotated[int, typer.Option(min=0, help="Which synthetic patient.")] = 1,
+    technique: Way = "imrt",
     as_json: Json = False,
 ) -> None:
     """Plan an embedded synthetic patient from its MRI, then check the plan on its true CT.
@@ -49,8 +51,9 @@ def demo(
     """
     with one_sentence(), progress_bar() as progress:
         from .demo import walk_demo
+        from .request import parse_technique
 
-        summary = walk_demo(out, seed, progress)
+        summary = walk_demo(out, seed, progress, technique=parse_technique(technique))
     answer(summary.as_json(), summary.lines(), as_json)
 
 
@@ -64,7 +67,7 @@ def plan(
     prescription: Annotated[str, typer.Option(help="Total dose in Gy / fractions.")] = "60/30",
     ctv_margin: Ctv = 15.0,
     ptv_margin: Ptv = 3.0,
-    technique: Annotated[str, typer.Option(help="Standing fields (imrt) or arcs (vmat).")] = "imrt",
+    technique: Way = "imrt",
     beams: Annotated[int, typer.Option(min=3, max=15, help="Number of standing fields.")] = 9,
     arcs: Annotated[int, typer.Option(min=1, max=4, help="Number of full arcs.")] = 1,
     arc: Annotated[

@@ -13,7 +13,7 @@ from synth.patient import patient
 from .console import Progress
 from .patient import Planned, kept_structures, plan_patient
 from .publish import Summary, Truth, publish
-from .request import Request
+from .request import Request, Technique
 from .steps import Walk
 from .truth import truth
 
@@ -23,7 +23,13 @@ _SAME_MAKER = (
 )
 
 
-def walk_demo(out: Path, seed: int, progress: Progress, spacing: float = 1.0) -> Summary:
+def walk_demo(
+    out: Path,
+    seed: int,
+    progress: Progress,
+    spacing: float = 1.0,
+    technique: Technique = Technique.IMRT,
+) -> Summary:
     """The whole walk on a patient made by code, and the plan computed again on the true CT.
 
     Parameters
@@ -36,9 +42,11 @@ def walk_demo(out: Path, seed: int, progress: Progress, spacing: float = 1.0) ->
         Called with what happens now and the share of it that is done.
     spacing
         Voxel size of the patient's scans (mm).
+    technique
+        Standing fields or an arc.
     """
     walk = Walk(out, progress)
-    request = Request(Prescription(60.0, 30), seed=seed)
+    request = Request(Prescription(60.0, 30), seed=seed, technique=technique)
     made = walk.case(
         "patient", "Synthetic patient", {"seed": seed, "spacing": spacing}, lambda: patient(seed, spacing)
     )
