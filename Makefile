@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PEER := benchmarks/peer/.venv
+DICOMPYLER := benchmarks/peer/dicompyler/.venv
 OUT ?= demo
 export OMP_WAIT_POLICY ?= PASSIVE
 export SPINDOSE_DATA ?= $(abspath $(wildcard ../shared/data))
@@ -26,7 +27,7 @@ lint: install
 bench: install bench-peer
 	$(BIN)/python -m benchmarks
 
-bench-peer: $(PEER)/installed
+bench-peer: $(PEER)/installed $(DICOMPYLER)/installed
 
 install: $(VENV)/installed
 
@@ -36,10 +37,15 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(DICOMPYLER)/installed: benchmarks/peer/dicompyler/requirements.txt
+	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(DICOMPYLER) || python3 -m venv $(DICOMPYLER)
+	$(DICOMPYLER)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 $(PEER)/installed: benchmarks/peer/requirements.txt
 	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(PEER) || python3 -m venv $(PEER)
 	$(PEER)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peer/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEER) demo .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(PEER) $(DICOMPYLER) demo .mypy_cache .pytest_cache .ruff_cache build *.egg-info

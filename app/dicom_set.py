@@ -10,11 +10,10 @@ from imaging.dicom.rtstruct import write_rtstruct
 from imaging.dicom.writer import write_ct
 from imaging.uids import seeded_uid
 from planning.arrange import target_of
-from planning.beams import source_position
 from planning.density import relative_electron_density
-from planning.dose.raytrace import surface_distance
 from planning.machine import load_machine
 from planning.rtplan import write_rtplan
+from planning.rtplan_distances import surface_distances
 
 from .patient import BODY, Planned
 
@@ -51,10 +50,6 @@ def write_dicom(planned: Planned, folder: Path, words: tuple[object, ...]) -> No
     )
     machine = load_machine(planned.plan.machine)
     density = relative_electron_density(planned.ct, planned.structures.mask(BODY))
-    distances = {
-        beam.name: surface_distance(density, source_position(beam, machine.sad), beam.isocenter)
-        for beam in planned.plan.beams
-    }
     plan = write_rtplan(
         planned.plan,
         machine,
@@ -62,7 +57,8 @@ def write_dicom(planned: Planned, folder: Path, words: tuple[object, ...]) -> No
         folder / "RTPLAN.dcm",
         structure_set_uid=structures,
         target_roi=list(planned.structures.structures).index(target_of(planned.structures)) + 1,
-        surface_distances={name: mm for name, mm in distances.items() if mm is not None},
+        surface_distances=surface_distances(planned.plan, density, machine),
+        dose_uid=uid("RTDOSE"),
         series_uid=uid("RTPLAN series"),
         instance_uid=uid("RTPLAN"),
         when=now,
