@@ -117,6 +117,8 @@ def test_an_arc_keeps_every_limit(arc):
     assert times.dose_rate.max() <= limits.max_dose_rate * (1 + 1e-9)
     shown = np.array([point.leaves for point in beam.control_points])
     assert np.abs(shown).max() <= machine.mlc.max_position
+    # Leaves alone never ask for less than 3 degrees/s, of a ring that turns fast either.
+    assert np.abs(np.diff(shown, axis=0)).max() <= limits.max_leaf_speed * ARC.spacing / 3.0 + 1e-6
 
 
 def test_leaves_of_both_layers_are_shaped(arc):
