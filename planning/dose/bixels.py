@@ -61,7 +61,9 @@ def covering(
     edges = machine.mlc.boundaries
     reach = min(machine.mlc.max_position, machine.max_jaw)
     low, high = seen.min(axis=0), seen.max(axis=0)
-    if not (-reach <= low[0] and high[0] <= reach and edges[0] <= low[1] and high[1] <= edges[-1]):
+    # Leaves may reach further than jaws, or the fixed collimator in their stead.
+    first, last = max(edges[0], -machine.max_jaw), min(edges[-1], machine.max_jaw)
+    if not (-reach <= low[0] and high[0] <= reach and first <= low[1] and high[1] <= last):
         raise ValueError(
             f"expected a target within {reach:g} mm of the isocentre at gantry {beam.gantry:g}, got one that "
             f"reaches from {np.round(low)} to {np.round(high)} mm; move the isocentre to the target's middle"

@@ -1,7 +1,10 @@
 """Rows see one leaf pair of every layer."""
 
 import numpy as np
+import pytest
 
+from planning.beams import Beam
+from planning.dose.bixels import covering
 from planning.machine import Mlc, load_machine
 from planning.parking import closed, jaws_around
 from planning.rows import left_open, rows_of
@@ -56,3 +59,12 @@ def test_closed_pairs_wait_under_the_jaw_or_cover_the_ends_of_the_other_layer():
     stacked = closed(load_machine("stacked-6mv"), (-30.0, 20.0), 6.0)
     np.testing.assert_array_equal(stacked[0], stacked[1])
     np.testing.assert_array_equal(stacked[0], np.r_[np.full(29, -30.0), np.full(28, 20.0)])
+
+
+def test_bixels_keep_to_the_window_of_a_collimator_that_its_leaves_outreach():
+    machine, beam = load_machine("stacked-6mv"), Beam(0.0, 0.0, 0.0, np.zeros(3))
+    z = np.arange(0.0, 139.0, 5.0)
+    inside = np.stack([0 * z, 0 * z, z], axis=1)
+    assert covering(inside, beam, machine).positions[:, 1].max() <= 140.0
+    with pytest.raises(ValueError, match="expected a target within 140 mm of the isocentre"):
+        covering(inside + np.array([0.0, 0.0, 7.0]), beam, machine)
