@@ -271,11 +271,11 @@ def _page(
 
 def technique_of(plan: Plan) -> str:
     """How a plan is delivered, in words."""
-    count = sum(map(n_segments, plan.beams))
     n_arcs = sum(map(is_arc, plan.beams))
     if n_arcs:
-        return f"{n_arcs} {'arc' if n_arcs == 1 else 'arcs'}, {count + len(plan.beams)} control points"
-    return f"{len(plan.beams)} beams, {count} step-and-shoot segments"
+        n_points = sum(len(beam.control_points) for beam in plan.beams)
+        return f"{n_arcs} {'arc' if n_arcs == 1 else 'arcs'}, {n_points} control points"
+    return f"{len(plan.beams)} beams, {sum(map(n_segments, plan.beams))} step-and-shoot segments"
 
 
 def _goal_row(result: GoalResult) -> GoalRow:

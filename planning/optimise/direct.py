@@ -1,7 +1,7 @@
 """Standing fields whose leaves and monitor units are found together: direct aperture optimisation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -17,6 +17,7 @@ from .openings import Opening
 from .placing import as_segment, aside, open_area
 from .sequence import Segment, quantise, to_beam
 from .shaping import shape, with_best_weights
+from .swapping import of_segments, swapped
 from .uncertain import Uncertain
 
 Progress = Callable[[str, float], None]
@@ -55,6 +56,7 @@ def shaped_fields(
     n_segments: int = 60,
     smallest: Smallest = Smallest(),
     max_iterations: int = 150,
+    n_swaps: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Apertures, tuple[float, ...]]:
     """Step-and-shoot segments of least objective, at most so many of all beams; and how it fell.
@@ -62,8 +64,8 @@ def shaped_fields(
     Fluence is cut into some more segments than there may be, of the fewest levels that give as many; their
     leaves and weights are shaped together by gradient, the least go, and the rest is shaped on. The method is
     that of Shepard, Earl, Li, Naqvi, Yu, Med. Phys. 29, 1007 (2002); by gradient it is in Hårdemark,
-    Liander, Rehbinder, Löf, RaySearch White Paper (2003). Starts from a sliding window's moments and from
-    apertures that join by steepest descent ended worse on TG119.
+    Liander, Rehbinder, Löf, RaySearch White Paper (2003). Starts from a sliding window's moments, or from
+    nothing with segments that join one by one, ended worse on TG119.
 
     Parameters
     ----------
@@ -83,6 +85,10 @@ def shaped_fields(
         Segments below it are left out, as long as any are above.
     max_iterations
         Iterations of the leaves' search at most.
+    n_swaps
+        Rounds after it in which some segments are swapped for better ones
+        (:func:`planning.optimise.swapping.swapped`), of half as many iterations each. On TG119 six of them
+        take off 2 %.
     progress
         Told the share of it that is done.
 
@@ -102,10 +108,17 @@ def shaped_fields(
         found = with_best_weights(found, window, uncertain, objective, machine)
         n = round(share * max_iterations)
         shaped = shape(found, window, uncertain, objective, machine, max_iterations=n, progress=progress)
-        greatest = _of(shaped.apertures, _greatest(shaped.apertures, window, n_segments))
+        greatest = of_segments(shaped.apertures, _greatest(shaped.apertures, window, n_segments))
         found = only_large(greatest, window, smallest, uncertain, objective, machine)
         history += shaped.history
-    return found, history
+    for n in range(n_swaps):
+        found, more = swapped(
+            found, window, uncertain, objective, machine, max_iterations=max_iterations // 2
+        )
+        history += more
+        if progress is not None:
+            progress("swaps", (n + 1) / n_swaps)
+    return only_large(found, window, smallest, uncertain, objective, machine), history
 
 
 def only_large(
@@ -121,7 +134,7 @@ def only_large(
     All stay where none is large enough; parameters as in :func:`shaped_fields`.
     """
     while (small := ~_large(apertures, window, smallest)).any() and not small.all():
-        apertures = with_best_weights(_of(apertures, ~small), window, uncertain, objective, machine)
+        apertures = with_best_weights(of_segments(apertures, ~small), window, uncertain, objective, machine)
     return apertures
 
 
@@ -200,15 +213,3 @@ def _greatest(apertures: Apertures, window: Window, n: int) -> Bool[np.ndarray, 
 def _large(apertures: Apertures, window: Window, smallest: Smallest) -> Bool[np.ndarray, " spans"]:
     large = open_area(apertures.leaves[apertures.first], window) >= smallest.area
     return large & (apertures.weights >= smallest.weight) & (apertures.weights > 0)
-
-
-def _of(apertures: Apertures, kept: Bool[np.ndarray, " spans"]) -> Apertures:
-    still = np.arange(int(kept.sum()))
-    return replace(
-        apertures,
-        leaves=apertures.leaves[kept],
-        weights=apertures.weights[kept],
-        first=still,
-        last=still,
-        beam=apertures.beam[kept],
-    )

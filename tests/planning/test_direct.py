@@ -18,6 +18,10 @@ from planning.optimise.apertures import window_over
 from planning.optimise.direct import Smallest, delivered_fields, shaped_fields
 from planning.optimise.fluence import optimise_fluence
 from planning.optimise.objectives import SquaredDeviation, SquaredOverdose, evaluate, prepare
+from planning.optimise.refit import refitted
+from planning.optimise.shaping import dose_of
+from planning.optimise.steepest import steepest
+from planning.optimise.swapping import swapped
 from planning.optimise.uncertain import only_as_planned
 from planning.plan import Plan, Prescription
 
@@ -105,3 +109,45 @@ def test_fewer_segments_than_beams_and_stiff_leaves_are_refused(begun):
     stiff = replace(MACHINE, mlc=replace(MACHINE.mlc, interdigitation=False))
     with pytest.raises(ValueError, match="expected leaves that may pass the opposite leaves"):
         shaped_fields(*begun, stiff)
+
+
+def test_the_steepest_aperture_is_the_best_of_all_intervals(begun):
+    _, _, window, _, _ = begun
+    generator = np.random.default_rng(5)
+    n = len(window.columns)
+    slope = generator.normal(size=(2, len(window.rows), n))
+    leaves, worth = steepest(slope, window)
+    for beam in range(2):
+        ends = [(a, b) for a in range(n) for b in range(a + 1, n + 1)]
+        best = [min([0.0, *(row[a:b].sum() for a, b in ends)]) for row in slope[beam]]
+        assert worth[beam] == pytest.approx(sum(best))
+        columns = np.rint((leaves[beam] - window.jaws_x[0]) / window.size[0]).astype(int)
+        opened = [row[a:b].sum() for row, a, b in zip(slope[beam], *columns, strict=True)]
+        assert sum(opened) == pytest.approx(sum(best))
+
+
+def test_swaps_never_make_segments_worse_or_more(begun, made):
+    _, _, window, uncertain, objective = begun
+    before = objective(dose_of(made[1], window, uncertain, MACHINE))[0]
+    found, _ = swapped(made[1], window, uncertain, objective, MACHINE, max_iterations=12)
+    assert len(found.weights) == len(made[1].weights)
+    assert objective(dose_of(found, window, uncertain, MACHINE))[0] <= before
+
+
+def test_refitted_monitor_units_lower_the_objective_of_the_calculated_dose(case, begun, made):
+    density, _, points, chosen, regions = case
+    beams, value = refitted(made[0], density, points, begun[4], MACHINE, least=2.0)
+
+    def objective_of(given):
+        plan = expect_deliverable(Plan(given, Prescription(2.0, 1), MACHINE.name), MACHINE)
+        dose = calculate(plan, density, GRID, MACHINE).data.flatten()[torch.from_numpy(chosen)]
+        return evaluate(TERMS, regions, dose)[0]
+
+    assert objective_of(beams) == pytest.approx(value, rel=1e-4)
+    assert value <= objective_of(made[0]) * (1 + 1e-6)
+    for beam in beams:
+        held = beam.mu * np.diff([point.meterset for point in beam.control_points])
+        assert held[held > 0].min() >= 2.0 - 1e-6
+        assert [p.leaves.tobytes() for p in beam.control_points] == [
+            p.leaves.tobytes() for b in made[0] if b.name == beam.name for p in b.control_points
+        ]
