@@ -49,6 +49,7 @@ from .tg119 import OBJECTIVES, Phantom, dose, own_beams, phantom, scan
 Figures = dict[str, float | int | list[float]]
 
 _N_BEAMS, _N_SEGMENTS, _N_SWAPS, _POINTS = 9, 60, 6, 40_000
+_SMOOTH = 20
 # As plans are made: planning.optimise.automatic and its settings.
 _COARSE, _FLUENCE_ITERATIONS, _LEAST_MU, _LEAST_AREA = 5.0, 200, 2.0, 200.0
 _PRESCRIBED = Prescription(50.0, 25)
@@ -86,7 +87,7 @@ def _c_shape(body: Phantom, machine: Machine, iterations: int) -> Figures:
     """The C-shape's prescription and goals by nine fields."""
     beams, _ = own_beams(body, _N_BEAMS, machine)
     drawn = draw(body.voxels, _ARC_SHARES)
-    seen = _Seen(body, drawn, _ARC_TERMS, beams, beams, machine)
+    seen = _Seen(body, drawn, _ARC_TERMS, beams, beams, machine, _FLUENCE_ITERATIONS)
     fields, _ = _shaped(body, machine, seen, _ARC_TERMS, drawn, beams, iterations)
     found, plan = _to_d95(Plan(fields, _PRESCRIBED, machine.name), body, machine)
     return {**found, "c_shape_segments": sum(map(n_segments, plan.beams))}
@@ -150,7 +151,7 @@ def _against_fluence(body: Phantom, machine: Machine, iterations: int) -> Figure
     fluence_s = time.perf_counter() - started
     wished = evaluate(OBJECTIVES, body.voxels, dose(body, beams, bixels, free.weights, machine))[0]
     started = time.perf_counter()
-    seen = _Seen(body, drawn, OBJECTIVES, beams, beams, machine)
+    seen = _Seen(body, drawn, OBJECTIVES, beams, beams, machine, _FLUENCE_ITERATIONS)
     # Few shapes leave room for every voxel at the end.
     fields, (shaped, refit) = _shaped(body, machine, seen, OBJECTIVES, None, beams, iterations)
     seconds = time.perf_counter() - started
@@ -176,7 +177,7 @@ def _arc(body: Phantom, machine: Machine, step: float, iterations: int) -> Figur
     arc = Arc(181.0, 179.0, True, body.isocenter, step=step)
     started = time.perf_counter()
     middles = [part.middle for part in sectors([arc])]
-    seen = _Seen(body, drawn, _ARC_TERMS, middles, arc.spans(), machine)
+    seen = _Seen(body, drawn, _ARC_TERMS, middles, arc.spans(), machine, _SMOOTH)
     apertures, history = modulated([arc], *seen.given, machine, max_iterations=iterations)
     objective = prepare(_ARC_TERMS, drawn.regions, drawn.weights, like=torch.empty(0))
     turns = delivered_arcs([arc], apertures, seen.window, machine)
@@ -205,6 +206,7 @@ class _Seen:
         fields: Sequence[Beam],
         spans: Sequence[Beam],
         machine: Machine,
+        fluence_iterations: int,
     ) -> None:
         target, points = _target(body), body.points[drawn.rows.numpy()]
 
@@ -214,7 +216,7 @@ class _Seen:
 
         coarse = window_over(target, fields, machine, column=_COARSE)
         found = optimise_fluence(
-            matrix(fields, coarse), terms, drawn.regions, drawn.weights, max_iterations=_FLUENCE_ITERATIONS
+            matrix(fields, coarse), terms, drawn.regions, drawn.weights, max_iterations=fluence_iterations
         )
         self.wished, self.window = found.value, window_over(target, spans, machine)
         dosed = only_as_planned(matrix(spans, self.window))

@@ -16,7 +16,7 @@ from .apertures import Apertures, Window
 from .direct import expect_free_leaves
 from .placing import all_pairs
 from .sequenced import swept
-from .shaping import shape, with_best_weights
+from .shaping import levelled, shape, with_best_weights
 from .uncertain import Uncertain
 
 Progress = Callable[[str, float], None]
@@ -83,10 +83,9 @@ def modulated(
 ) -> tuple[Apertures, tuple[float, ...]]:
     """Leaves and weights of arcs whose dose has the least objective; and how it fell.
 
-    Leaves sweep over the fluence of sectors, spans get their best weights, then leaves and weights
-    are shaped together by gradient (:func:`planning.optimise.shaping.shape`). The gantry turns as slowly
-    as leaves and dose rate need (:func:`planning.motion.schedule`), so that every limit of the machine is
-    kept.
+    Leaves sweep over the fluence of sectors, all spans at one level, then leaves and weights are shaped
+    together by gradient (:func:`planning.optimise.shaping.shape`). The gantry turns as slowly as leaves and
+    dose rate need (:func:`planning.motion.schedule`), so that every limit of the machine is kept.
 
     Parameters
     ----------
@@ -94,7 +93,8 @@ def modulated(
         Where the gantry turns.
     fluence
         What the middle of each sector would best give by itself: weight of its bixels on the coarse
-        window, sector after sector.
+        window, sector after sector. It has to be smooth, the result of some 20 iterations: leaves that sweep
+        over a steeper one are closed most of the time.
     coarse, window
         The bixels that the fluence is on, and those that leaves are shaped over.
     uncertain
@@ -122,7 +122,7 @@ def modulated(
         own = [(part.spans, map_) for part, map_ in zip(parts, maps, strict=True) if part.arc == n]
         shared = np.stack([(map_ / len(spans)).ravel() for spans, map_ in own])
         starts.append(swept(shared, [spans for spans, _ in own], window, reach, machine.mlc.min_gap))
-    start = with_best_weights(_joined(starts), window, uncertain, objective, machine)
+    start = levelled(_joined(starts), window, uncertain, objective, machine)
     found = shape(
         start,
         window,

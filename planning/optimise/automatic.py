@@ -43,6 +43,8 @@ Progress = Callable[[str, float], None]
 _MARGIN = 5.0
 # Fluence that leaves are shaped from is searched on bixels this long (mm).
 _COARSE = 5.0
+# Iterations of the fluence that leaves shall sweep over, in each round of priorities.
+_SMOOTH = 12
 # Arcs see the dose from many directions, which leave room for fewer points.
 _ARC_SHARE = 0.35
 
@@ -179,7 +181,7 @@ def plan_automatically(
         prescription,
         aggregate=chosen.aggregate,
         n_rounds=chosen.n_rounds,
-        max_iterations=chosen.max_iterations,
+        max_iterations=min(_SMOOTH, chosen.max_iterations) if arcs else chosen.max_iterations,
         progress=progress,
     )
     wish = Wish(weights, wished, terms, goals, prescription, drawn)
