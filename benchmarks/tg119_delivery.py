@@ -57,7 +57,7 @@ _PRESCRIBED = Prescription(50.0, 25)
 _ARC_TERMS: tuple[Objective, ...] = (
     SquaredDeviation("OuterTarget", 2.06, 300.0),
     SquaredUnderdose("OuterTarget", 2.0, 600.0),
-    SquaredOverdose("Core", 0.35, 60.0),
+    SquaredOverdose("Core", 0.35, 120.0),
     SquaredOverdose("BODY", 1.6, 20.0),
     SquaredMean("BODY", 0.0, 3.0),
 )

@@ -139,7 +139,7 @@ def test_json_is_for_programs(monkeypatch, tmp_path):
     from app import demo
     from app.publish import Summary
 
-    monkeypatch.setattr(demo, "walk_demo", lambda out, *_: Summary(out, (), {}))
+    monkeypatch.setattr(demo, "walk_demo", lambda out, *_, **__: Summary(out, (), {}))
     result = run("demo", str(tmp_path), "--json")
     said = json.loads(result.stdout)
     assert said["review"] == str(tmp_path / "review.html")
