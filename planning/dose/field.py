@@ -245,7 +245,8 @@ def _spectra(view: View, lattice: Lattice, size: int) -> Float[Tensor, "3 p q"]:
     return _kernels(beam, nearest, lattice.pixel, size)
 
 
-@lru_cache(maxsize=256)
+# Up to 9 MB each where no jaws bound the field.
+@lru_cache(maxsize=64)
 def _kernels(beam: PencilBeam, nearest: int, pixel: float, size: int) -> Float[Tensor, "3 p q"]:
     # Offsets wrap round: entry n stands for n and for n - size.
     offset = np.minimum(np.arange(size), size - np.arange(size)) * RESOLUTION

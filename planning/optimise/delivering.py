@@ -124,16 +124,14 @@ def cut_fields(
         max_iterations=settings.max_iterations,
         progress=progress,
     )
-    worst = _objective(wish.terms, wish, uncertain, settings.aggregate, 0.0)
-    reached = worst(dose[:, kept] @ result.weights)[0]
-    weights = torch.tensor([segment.weight for field in fields for segment in field.segments])
-    found = _doses(uncertain, fields, machine)
+    found = dose[:, kept] @ result.weights
+    reached = _objective(wish.terms, wish, uncertain, settings.aggregate, 0.0)(found)[0]
     made = tuple(
         to_beam(beam, field.segments, machine)
         for beam, field in zip(beams, fields, strict=True)
         if field.segments
     )
-    return Delivered(made, found @ weights.to(found), reached)
+    return Delivered(made, found, reached)
 
 
 def shaped(

@@ -11,9 +11,10 @@ from planning.dose.bixels import Bixels
 from planning.machine import Mlc
 from planning.rows import left_open, rows_of
 
+from .engel import engel
 from .openings import Decompose
 from .segments import Field
-from .sequence import Segment, engel, sequence
+from .sequence import Segment, sequence
 
 # Levels that fluence is rounded to, each in turn: few levels need few segments.
 _LEVELS = (3, 4, 6, 8, 12, 16, 24)

@@ -13,27 +13,9 @@ from planning.machine import Machine, Mlc
 from planning.parking import closed, jaws_around
 from planning.rows import left_open, rows_of
 
-from .engel import beam_on_time, engel
-from .openings import Decompose, Opening, clash
+from .engel import engel
+from .openings import Decompose, clash
 from .raster import area, leaves_of, raster_of
-from .xia_verhey import xia_verhey
-
-__all__ = [
-    "Decompose",
-    "Opening",
-    "Segment",
-    "beam_on_time",
-    "decompose",
-    "engel",
-    "quantise",
-    "sequence",
-    "settle",
-    "to_beam",
-    "xia_verhey",
-]
-
-# What cuts a map where nothing else is asked for.
-decompose = engel
 
 # Closed pairs wait this far under the jaw of bank A (mm at the isocentre).
 _UNDER_JAW = 5.0

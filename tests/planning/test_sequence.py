@@ -6,8 +6,10 @@ import pytest
 from planning.beams import Beam
 from planning.dose.bixels import Bixels
 from planning.machine import Mlc, load_machine
+from planning.optimise.engel import engel
 from planning.optimise.openings import clash
-from planning.optimise.sequence import Segment, engel, quantise, sequence, settle, to_beam, xia_verhey
+from planning.optimise.sequence import Segment, quantise, sequence, settle, to_beam
+from planning.optimise.xia_verhey import xia_verhey
 
 
 def test_rounding_errs_by_half_a_level_at_most():

@@ -10,11 +10,13 @@ from scipy.optimize import nnls
 
 from planning.dose.bixels import Bixels
 from planning.machine import load_machine
+from planning.optimise.engel import engel
 from planning.optimise.fewer import Bound, fewest, reduced
 from planning.optimise.openings import clash
 from planning.optimise.raster import area
 from planning.optimise.segments import Field
-from planning.optimise.sequence import engel, sequence, xia_verhey
+from planning.optimise.sequence import sequence
+from planning.optimise.xia_verhey import xia_verhey
 
 MLC = load_machine("generic-6mv").mlc
 SIDE = np.arange(-27.5, 30.0, 5.0)

@@ -10,9 +10,11 @@ from planning.deliverable import expect_deliverable
 from planning.dose.aperture import transmitted
 from planning.dose.bixels import Bixels
 from planning.machine import load_machine
+from planning.optimise.engel import engel
 from planning.optimise.openings import Opening
 from planning.optimise.raster import area, leaves_of, raster_of
-from planning.optimise.sequence import engel, quantise, sequence, settle, to_beam, xia_verhey
+from planning.optimise.sequence import quantise, sequence, settle, to_beam
+from planning.optimise.xia_verhey import xia_verhey
 from planning.plan import Plan, Prescription
 from planning.rows import left_open, rows_of
 
