@@ -24,7 +24,7 @@ from .grid import Grid, around
 from .intensity import normalise
 from .resample import resample
 from .shapes import Floats
-from .tissue import TUMOUR, Tissue
+from .tissue import SIMPLER, TUMOUR, Tissue
 from .tissue_maps import tissue_maps
 from .volume import Quantity, Volume
 from .warp import lattice, sample, warp
@@ -36,7 +36,7 @@ _CLASSES: tuple[tuple[Tissue, ...], ...] = (
     (Tissue.SKULL, Tissue.MARROW),
     (Tissue.CSF,),
     (Tissue.GREY,),
-    (Tissue.WHITE, Tissue.BRAINSTEM, *TUMOUR),
+    (Tissue.WHITE, Tissue.BRAINSTEM, *(t for t in TUMOUR if t not in SIMPLER)),
     (Tissue.AIR,),
     (Tissue.EYE,),
 )

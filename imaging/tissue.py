@@ -20,8 +20,40 @@ class Tissue(IntEnum):
     ENHANCING = 11
     MARROW = 12
     FAT = 13
+    LENS = 14
+    NERVE = 15  # optic nerves, chiasm and tracts
+    GLAND = 16  # pituitary and lacrimal glands
+    TOOTH = 17
+    FLUID = 18  # mucus or fluid in a sinus or mastoid
+    INFILTRATION = 19  # tumour that does not enhance
+    CAVITY = 20  # left by a resection
+    METAL = 21
+    DURA = 22  # falx, tentorium and dura mater
+    SHUNT = 23  # silicone of a catheter
 
 
-BRAIN = (Tissue.GREY, Tissue.WHITE, Tissue.BRAINSTEM, Tissue.NECROSIS, Tissue.OEDEMA, Tissue.ENHANCING)
-BONE = (Tissue.SKULL, Tissue.MARROW)
-TUMOUR = (Tissue.NECROSIS, Tissue.OEDEMA, Tissue.ENHANCING)
+BRAIN = (
+    Tissue.GREY,
+    Tissue.WHITE,
+    Tissue.BRAINSTEM,
+    Tissue.NECROSIS,
+    Tissue.OEDEMA,
+    Tissue.ENHANCING,
+    Tissue.INFILTRATION,
+)
+BONE = (Tissue.SKULL, Tissue.MARROW, Tissue.TOOTH)
+TUMOUR = (Tissue.NECROSIS, Tissue.OEDEMA, Tissue.ENHANCING, Tissue.INFILTRATION)
+
+# What each tissue counts as where only the first fourteen are told apart.
+SIMPLER: dict[Tissue, Tissue] = {
+    Tissue.LENS: Tissue.EYE,
+    Tissue.NERVE: Tissue.WHITE,
+    Tissue.GLAND: Tissue.SCALP,
+    Tissue.TOOTH: Tissue.SKULL,
+    Tissue.FLUID: Tissue.SCALP,
+    Tissue.INFILTRATION: Tissue.OEDEMA,
+    Tissue.CAVITY: Tissue.CSF,
+    Tissue.METAL: Tissue.SKULL,
+    Tissue.DURA: Tissue.CSF,
+    Tissue.SHUNT: Tissue.CSF,
+}

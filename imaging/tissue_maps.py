@@ -7,15 +7,17 @@ from torch.nn.functional import pad
 
 from .grid import Grid, around
 from .resample import resample
-from .tissue import Tissue
+from .tissue import SIMPLER, Tissue
 from .volume import Quantity, Volume
 
-N_TISSUES = len(Tissue)
+N_TISSUES = len(Tissue) - len(SIMPLER)  # a scan alone tells no more apart
 _RIM = 2
 
 
 def tissue_maps(labels: Volume, voxels_mm: float, sigma_mm: float) -> Volume:
     """Probability of each tissue on an upright grid of cubic voxels; channel t is ``Tissue(t)``.
+
+    Tissues that a scan alone does not tell apart count as their simpler ones.
 
     Around and above the labels lies a rim of outside; below them their lowest plane goes on, for
     a neck does not end where a label map does. That holds for any reader that repeats the edge.
@@ -35,16 +37,17 @@ def tissue_maps(labels: Volume, voxels_mm: float, sigma_mm: float) -> Volume:
         If the volume holds no labels, or numbers that no tissue has.
     """
     labels.expect(Quantity.LABEL)
-    if int(labels.data.min()) < 0 or int(labels.data.max()) >= N_TISSUES:
+    if int(labels.data.min()) < 0 or int(labels.data.max()) >= len(Tissue):
         raise ValueError(
-            f"expected tissue labels 0..{N_TISSUES - 1}, got {int(labels.data.min())}.."
+            f"expected tissue labels 0..{len(Tissue) - 1}, got {int(labels.data.min())}.."
             f"{int(labels.data.max())}; renumber them as imaging.tissue does"
         )
     grid = around(labels.grid, (voxels_mm,) * 3)
     sigma = sigma_mm / labels.grid.spacing
     data = torch.zeros((N_TISSUES, *grid.shape))
+    tissue = torch.tensor([SIMPLER.get(t, t) for t in Tissue])[labels.data[0].long()]
     for t in range(N_TISSUES):
-        share = (labels.data[0] == t).numpy()
+        share = (tissue == t).numpy()
         if share.any():
             smooth = ndimage.gaussian_filter(share.astype(np.float32), sigma, mode="nearest", truncate=3)
             data[t] = resample(

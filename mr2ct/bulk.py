@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from imaging.tissue import Tissue
+from imaging.tissue import SIMPLER, Tissue
 from imaging.volume import Quantity, Volume
 
 AIR_HU = -1000.0
@@ -72,7 +72,7 @@ def to_ct(tissues: Volume, blur_mm: float = 0.7) -> Volume:
         raise ValueError(
             f"expected tissue labels 0..{len(Tissue) - 1}, got {int(labels.min())}..{int(labels.max())}"
         )
-    hu = torch.tensor([BULK_HU[t] for t in Tissue])[labels].numpy()
+    hu = torch.tensor([BULK_HU[SIMPLER.get(t, t)] for t in Tissue])[labels].numpy()
     inside = (labels != Tissue.OUTSIDE).numpy()
     sigma = blur_mm / tissues.grid.spacing
     weight = ndimage.gaussian_filter(inside.astype(np.float32), sigma)

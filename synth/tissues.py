@@ -81,6 +81,16 @@ PROPERTIES: dict[Tissue, Properties] = {
     Tissue.NECROSIS: Properties((1900.0, 2600.0), (210.0, 190.0), 0.95, 0.01, 18.0, "assumed"),
     Tissue.OEDEMA: Properties((1250.0, 1500.0), (130.0, 125.0), 0.82, 0.012, 20.0, "assumed; uptake noeth"),
     Tissue.ENHANCING: Properties((1300.0, 1700.0), (115.0, 110.0), 0.85, 0.13, 36.0, "assumed; uptake noeth"),
+    Tissue.LENS: Properties((900.0, 1100.0), (35.0, 30.0), 0.6, 0.0, 95.0, "assumed"),
+    Tissue.NERVE: Properties((884.0, 1083.0), (82.0, 78.0), 0.70, 0.005, 33.0, "stanisz: optic nerve at 3 T"),
+    Tissue.GLAND: Properties((1000.0, 1300.0), (80.0, 75.0), 0.80, 0.12, 45.0, "assumed"),
+    Tissue.TOOTH: Properties((200.0, 260.0), (0.2, 0.2), 0.02, 0.0, 2200.0, "assumed"),
+    Tissue.FLUID: Properties((2200.0, 2600.0), (250.0, 220.0), 0.95, 0.02, 15.0, "assumed"),
+    Tissue.INFILTRATION: Properties((1400.0, 1750.0), (140.0, 130.0), 0.86, 0.012, 25.0, "assumed"),
+    Tissue.CAVITY: Properties((3600.0, 3800.0), (1200.0, 1000.0), 1.0, 0.01, 10.0, "assumed, as fluid"),
+    Tissue.METAL: Properties((200.0, 260.0), (0.1, 0.1), 0.0, 0.0, 3071.0, "no protons"),
+    Tissue.DURA: Properties((900.0, 1100.0), (30.0, 28.0), 0.55, 0.10, 55.0, "assumed"),
+    Tissue.SHUNT: Properties((200.0, 260.0), (0.5, 0.5), 0.02, 0.0, 250.0, "assumed"),
 }
 
 

@@ -35,7 +35,7 @@ def test_neck_goes_on_below_and_nothing_stands_beside_or_above() -> None:
 
 def test_numbers_that_no_tissue_has_are_refused() -> None:
     wrong = Volume(torch.full((1, *GRID.shape), 40, dtype=torch.uint8), GRID, Quantity.LABEL)
-    with pytest.raises(ValueError, match=r"expected tissue labels 0\.\.13, got 40\.\.40"):
+    with pytest.raises(ValueError, match=r"expected tissue labels 0\.\.23, got 40\.\.40"):
         tissue_maps(wrong, 1.5, 0.5)
 
 
