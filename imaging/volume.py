@@ -18,6 +18,7 @@ class Quantity(StrEnum):
     LABEL = "label"
     PROBABILITY = "probability"
     DENSITY = "relative electron density"
+    MASS_DENSITY = "mass density in g/cm3"
     DISPLACEMENT = "displacement in mm"
 
 
