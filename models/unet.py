@@ -1,0 +1,99 @@
+"""A compact three-dimensional U-Net on cells of two voxels a side.
+
+Most of a U-Net's time goes to its first level, which sees little. Here each cell of 2×2×2 voxels is one
+place with eight channels (Shi et al., CVPR 2016, take the same step at the end of a network), so that a step
+of training costs about a sixth, and each voxel still gets an answer of its own.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from monai.networks.nets.basic_unet import BasicUNet
+from torch import Tensor, nn
+
+MULTIPLE = 32  # sides of an input are whole numbers of these
+_CELL = 2
+
+Batch = Float[Tensor, "_ _ _ _ _"]
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Size of a U-Net.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Channels that go in and out.
+    features
+        Channels of the five levels, and of the last layer.
+
+    Raises
+    ------
+    ValueError
+        If a count is not positive, or there are not six features.
+    """
+
+    inputs: int = 1
+    outputs: int = 10
+    features: tuple[int, ...] = (32, 48, 96, 128, 128, 32)
+
+    def __post_init__(self) -> None:
+        if len(self.features) != 6 or min(self.inputs, self.outputs, *self.features) < 1:
+            raise ValueError(
+                f"expected six counts of features and channels of 1 or more, got {self.features}, "
+                f"{self.inputs} in and {self.outputs} out"
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """What rebuilds it."""
+        return asdict(self)
+
+
+class CellUNet(nn.Module):
+    """Voxels to cells, a U-Net, and back: ``(b, inputs, i, j, k)`` to ``(b, outputs, i, j, k)``."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Batch) -> Batch:
+        """Logits of each voxel; sides are multiples of `MULTIPLE`."""
+        cells = to_cells(x).contiguous(memory_format=torch.channels_last_3d)
+        return to_voxels(self.inner(cells).float())
+
+
+def to_cells(x: Batch) -> Batch:
+    """Each cell's voxels as channels, ``(b, c, i, j, k)`` to ``(b, 8 c, i/2, j/2, k/2)``."""
+    b, c, i, j, k = x.shape
+    n = _CELL
+    split = x.reshape(b, c, i // n, n, j // n, n, k // n, n)
+    return split.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, c * n**3, i // n, j // n, k // n)
+
+
+def to_voxels(x: Batch) -> Batch:
+    """What :func:`to_cells` undoes."""
+    b, c, i, j, k = x.shape
+    n = _CELL
+    split = x.reshape(b, c // n**3, n, n, n, i, j, k)
+    return split.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, c // n**3, i * n, j * n, k * n)
+
+
+def unet(config: UNetConfig) -> CellUNet:
+    """MONAI's `BasicUNet` (after Falk et al., Nat. Methods 16, 67 (2019)) with trilinear upsampling.
+
+    Takes ``(b, inputs, i, j, k)`` with sides that are multiples of 32, gives ``(b, outputs, i, j, k)``.
+    Instance norm, since batches are small; transposed convolutions leave a chequerboard, so there are none.
+    """
+    net = BasicUNet(
+        spatial_dims=3,
+        in_channels=config.inputs * _CELL**3,
+        out_channels=config.outputs * _CELL**3,
+        features=config.features,
+        act=("LeakyReLU", {"negative_slope": 0.1, "inplace": True}),
+        norm=("instance", {"affine": True}),
+        upsample="nontrainable",
+    )
+    return CellUNet(net.to(memory_format=torch.channels_last_3d))  # several times faster in bf16 on a CPU

@@ -1,0 +1,226 @@
+"""Tissue classes of a head from one MRI of any contrast, by a network trained on synthetic heads alone.
+
+A recipe after SynthSeg (Billot et al., Med. Image Anal. 86, 102789 (2023)): labels deformed and given
+contrasts anew for every step, so that the network meets every contrast and no scanner twice.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool3d, pad
+from torch.utils.data import Dataset
+
+from imaging.brightness import scaled
+from imaging.grid import Grid, around
+from imaging.resample import resample
+from imaging.tissue import BONE, Tissue
+from imaging.volume import Quantity, Volume, expect_finite
+from models.fit import Fit, fit
+from models.unet import MULTIPLE, UNetConfig, unet
+
+
+class TissueClass(IntEnum):
+    """What the network tells apart."""
+
+    OUTSIDE = 0
+    SOFT = 1
+    BONE = 2
+    CSF = 3
+    GREY = 4
+    WHITE = 5
+    AIR = 6
+    EYE = 7
+    TUMOUR = 8  # necrotic or enhancing core
+    OEDEMA = 9  # or infiltration
+
+
+# The class of each tissue, and the tissue that stands for each class.
+CLASS_OF: dict[Tissue, TissueClass] = {
+    **dict.fromkeys((Tissue.SCALP, Tissue.FAT, Tissue.GLAND, Tissue.FLUID), TissueClass.SOFT),
+    **dict.fromkeys((*BONE, Tissue.METAL), TissueClass.BONE),
+    **dict.fromkeys((Tissue.CSF, Tissue.DURA, Tissue.CAVITY, Tissue.SHUNT), TissueClass.CSF),
+    **dict.fromkeys((Tissue.WHITE, Tissue.BRAINSTEM, Tissue.NERVE), TissueClass.WHITE),
+    **dict.fromkeys((Tissue.EYE, Tissue.LENS), TissueClass.EYE),
+    **dict.fromkeys((Tissue.NECROSIS, Tissue.ENHANCING), TissueClass.TUMOUR),
+    **dict.fromkeys((Tissue.OEDEMA, Tissue.INFILTRATION), TissueClass.OEDEMA),
+    Tissue.OUTSIDE: TissueClass.OUTSIDE,
+    Tissue.GREY: TissueClass.GREY,
+    Tissue.AIR: TissueClass.AIR,
+}
+TISSUE_OF: dict[TissueClass, Tissue] = {
+    TissueClass.OUTSIDE: Tissue.OUTSIDE,
+    TissueClass.SOFT: Tissue.SCALP,
+    TissueClass.BONE: Tissue.SKULL,
+    TissueClass.CSF: Tissue.CSF,
+    TissueClass.GREY: Tissue.GREY,
+    TissueClass.WHITE: Tissue.WHITE,
+    TissueClass.AIR: Tissue.AIR,
+    TissueClass.EYE: Tissue.EYE,
+    TissueClass.TUMOUR: Tissue.ENHANCING,
+    TissueClass.OEDEMA: Tissue.OEDEMA,
+}
+# Bone, fluid, cavities and tumour are few voxels and what a plan depends on.
+_WEIGHT = torch.tensor([0.5, 1.0, 2.0, 1.5, 1.0, 1.0, 2.0, 2.0, 2.0, 1.5])
+_MARGIN = 8  # voxels of air around a scan, as around a training sample
+
+
+@dataclass(frozen=True)
+class TissueNet:
+    """Config of the network and of its training.
+
+    Parameters
+    ----------
+    spacing
+        Voxels that it works on (mm).
+    shape
+        Voxels of a training sample.
+    net
+        Size of the U-Net.
+    fit
+        Budget and rates.
+    """
+
+    spacing: float = 2.0
+    shape: tuple[int, int, int] = (96, 112, 96)
+    net: UNetConfig = field(default_factory=lambda: UNetConfig(outputs=len(TissueClass)))
+    fit: Fit = field(default_factory=lambda: Fit(budget_s=2400.0))
+
+
+def class_table(device: str = "cpu") -> Int64[Tensor, " tissues"]:
+    """Class of each tissue, indexed by label."""
+    return torch.tensor([int(CLASS_OF[t]) for t in Tissue], device=device)
+
+
+def loss_of(net: nn.Module, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    """Weighted cross-entropy plus soft Dice (Milletari et al., 3DV 2016) over classes that are there.
+
+    Parameters
+    ----------
+    net
+        Takes ``image``, shape ``(b, 1, i, j, k)``.
+    batch
+        ``image``, and ``labels`` of tissues, uint8, shape ``(b, i, j, k)``.
+    """
+    image = batch["image"]
+    wanted = class_table(str(image.device))[batch["labels"].long()]
+    with torch.autocast(image.device.type, torch.bfloat16):
+        logits = net(image)
+    log_share = logits.float().log_softmax(dim=1)
+    truth = log_share.gather(1, wanted[:, None])[:, 0]
+    weight = _WEIGHT.to(image.device)[wanted]
+    return -(weight * truth).sum() / weight.sum() + _dice_loss(log_share, truth, wanted)
+
+
+def _dice_loss(
+    log_share: Float[Tensor, "b c i j k"], truth: Float[Tensor, "b i j k"], wanted: Int64[Tensor, "b i j k"]
+) -> Float[Tensor, ""]:
+    n = log_share.shape[1]
+    both = torch.zeros(n, device=truth.device).index_add(0, wanted.flatten(), truth.exp().flatten())
+    count = torch.bincount(wanted.flatten(), minlength=n)
+    size = log_share.exp().sum((0, 2, 3, 4)) + count
+    there = count > 0
+    return 1 - (2 * both[there] / size[there]).mean()
+
+
+def train(
+    config: TissueNet,
+    samples: Dataset[dict[str, Tensor]],
+    folder: Path,
+    progress: Callable[[str, float], None],
+    device: str = "cpu",
+    seed: int = 0,
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    """A network trained on samples, and what training took; goes on with what ``folder`` holds.
+
+    Parameters
+    ----------
+    config
+        Network and training.
+    samples
+        Gives ``image`` (1, i, j, k), scaled, and ``labels`` of tissues (i, j, k) at ``config.spacing``.
+    folder
+        Keeps checkpoints.
+    progress
+        Called with what happens and the share that is done.
+    device
+        Where it trains.
+    seed
+        Of the first weights.
+    """
+    torch.manual_seed(seed)
+    net = unet(config.net).to(device)
+    took = fit(net, samples, loss_of, config.fit, folder, progress)
+    return net, took
+
+
+def probabilities(mr: Volume, net: nn.Module, spacing: float = 2.0, flips: bool = True) -> Volume:
+    """Probability of each class (channel c for ``TissueClass(c)``) on voxels of the network.
+
+    Parameters
+    ----------
+    mr
+        MR signal of any contrast, shape ``(1, i, j, k)``, any orientation.
+    net
+        A trained network.
+    spacing
+        Voxels that it was trained on (mm).
+    flips
+        Whether the mirrored head is looked at too, and the mean taken.
+
+    Raises
+    ------
+    ValueError
+        If the volume is not finite MR signal.
+    """
+    expect_finite(mr.expect(Quantity.MR))
+    fine = around(mr.grid, (spacing / 2,) * 3)
+    image = avg_pool3d(resample(mr, fine).data.float().clamp(min=0)[None], 2, ceil_mode=True)[0, 0]
+    affine = fine.affine.copy()
+    affine[:3, 3] += spacing / 4
+    affine[:3, :3] *= 2
+    grid = Grid((image.shape[0], image.shape[1], image.shape[2]), affine)
+    device = next(net.parameters()).device
+    whole, at = _framed(scaled(image))
+    whole = whole.to(device)[None, None]
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        share = net(whole).float().softmax(dim=1)
+        if flips:
+            share = (share + net(whole.flip(2)).float().softmax(dim=1).flip(2)) / 2
+    return Volume(share[0][(slice(None), *at)].cpu().clone(), grid, Quantity.PROBABILITY, mr.frame)
+
+
+def segment(mr: Volume, net: nn.Module, spacing: float = 2.0) -> Volume:
+    """Tissue of each voxel of an MRI (:class:`imaging.tissue.Tissue`), on its own grid.
+
+    Parameters and errors are those of :func:`probabilities`.
+    """
+    return likeliest(probabilities(mr, net, spacing), mr.grid)
+
+
+def likeliest(found: Volume, grid: Grid) -> Volume:
+    """Tissue of the likeliest class at each voxel of a grid; probabilities are interpolated, not labels."""
+    best = torch.full((1, *grid.shape), -1.0)
+    labels = torch.zeros((1, *grid.shape), dtype=torch.uint8)
+    for c, share in enumerate(found.data):
+        here = resample(Volume(share[None], found.grid, Quantity.PROBABILITY), grid).data
+        labels[here > best] = int(TISSUE_OF[TissueClass(c)])
+        best = torch.maximum(best, here)
+    return Volume(labels, grid, Quantity.LABEL, found.frame)
+
+
+def _framed(image: Float[Tensor, "i j k"]) -> tuple[Float[Tensor, "_ _ _"], tuple[slice, ...]]:
+    """An image with air around it, its sides multiples of what the network takes; and where it lies there."""
+    padding: list[int] = []
+    at: list[slice] = []
+    for n in image.shape:
+        low = _MARGIN // 2
+        high = -(-(n + 2 * low) // MULTIPLE) * MULTIPLE - n - low
+        padding = [low, high, *padding]
+        at.append(slice(low, low + n))
+    return pad(image, padding), tuple(at)

@@ -1,0 +1,290 @@
+"""Training samples made as they are needed: heads of a library, deformed and scanned anew each time.
+
+Sample ``n`` depends on the seed and ``n`` alone, whoever makes it, so that any number of workers gives one
+stream. Everything heavy runs on the device that holds the library.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int32, UInt8
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
+
+from imaging.brightness import scaled
+from imaging.shapes import Mask
+from imaging.tissue import BRAIN, Tissue
+
+from .looks import N_CLUSTERS, Look, physical_look, random_look
+from .quick_scan import Scan, scanned
+from .subject import Subject
+
+_KNOTS = 24.0  # between knots of the deformation (mm)
+_STEP = 8  # voxels between places where the map of positions is worked out
+_STEEPEST = 0.9  # of the displacement's change in a millimetre: below 1 nothing folds
+
+Labels = UInt8[Tensor, "i j k"]
+Image = Float[Tensor, "i j k"]
+
+
+@dataclass(frozen=True)
+class Randomisation:
+    """How much samples differ.
+
+    Parameters
+    ----------
+    shape, spacing
+        Lattice of a sample: voxels and their size (mm).
+    rotation
+        Greatest rotation about each axis (degrees).
+    scale
+        Greatest change of size along each axis, as a share.
+    shift
+        Greatest offset of the sample's centre from the head's (mm).
+    deformation
+        Standard deviation of the smooth displacement at its knots (mm).
+    randomised
+        Share of samples with random instead of physical contrast.
+    artefacts
+        Share of samples with each artefact; 0 for clean images.
+    stripped
+        Share of samples without skull and scalp, as public tumour sets have them.
+    cut
+        Greatest part of the sample that its field of view leaves out at each face (mm); half of the samples
+        are cut, and what is left out is dark and counts as outside.
+
+    Raises
+    ------
+    ValueError
+        If a size is not positive or a share lies outside 0..1.
+    """
+
+    shape: tuple[int, int, int] = (128, 128, 128)
+    spacing: float = 1.0
+    rotation: float = 15.0
+    scale: float = 0.12
+    shift: float = 12.0
+    deformation: float = 3.0
+    randomised: float = 0.5
+    artefacts: float = 0.3
+    stripped: float = 0.0
+    cut: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 8 or self.spacing <= 0:
+            raise ValueError(
+                f"expected 8 voxels a side or more of positive size, got {self.shape} of {self.spacing} mm"
+            )
+        for name in ("rotation", "scale", "shift", "deformation", "cut"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"expected {name} of 0 or more, got {getattr(self, name)}")
+        for name in ("randomised", "artefacts", "stripped"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"expected {name} as a share of 0 to 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """Label maps that samples are drawn from.
+
+    Parameters
+    ----------
+    labels
+        Tissues of each head, shape ``(n, i, j, k)``, uint8, on any device.
+    spacing
+        Voxel size (mm), the same along each axis.
+    """
+
+    labels: UInt8[Tensor, "n i j k"]
+    spacing: float
+
+
+def library(subjects: Sequence[Subject], device: str = "cpu") -> Library:
+    """Subjects on one upright grid of cubic voxels, ready to be drawn from.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or they lie on different grids.
+    """
+    if not subjects:
+        raise ValueError("expected at least one subject to draw samples from, got none")
+    first = subjects[0].labels.grid
+    if any(s.labels.grid.shape != first.shape for s in subjects):
+        raise ValueError("expected subjects on one grid; make them with one recipe")
+    labels = torch.stack([s.labels.data[0] for s in subjects])
+    return Library(labels.to(device), float(first.spacing[0]))
+
+
+class OnTheFly(Dataset[dict[str, Tensor]]):
+    """An endless supply of samples as a torch dataset.
+
+    Parameters
+    ----------
+    heads
+        Where they are drawn from.
+    how
+        How much they differ.
+    seed
+        Which stream.
+    length
+        Samples in an epoch.
+    """
+
+    def __init__(self, heads: Library, how: Randomisation, seed: int, length: int = 1_000_000) -> None:
+        self.heads, self.how, self.seed, self.length = heads, how, seed, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Sample ``index``: ``image`` (1, i, j, k) float32, ``labels`` (i, j, k) uint8."""
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        image, labels = sample(self.heads, self.how, generator_of(self.seed, index))
+        return {"image": image[None], "labels": labels}
+
+
+def generator_of(seed: int, index: int) -> torch.Generator:
+    """The generator of one sample; neighbouring seeds and indices give unrelated streams."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + (index + 1) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    mixed ^= mixed >> 29
+    return torch.Generator().manual_seed(mixed & 0x7FFFFFFFFFFFFFFF)
+
+
+def sample(heads: Library, how: Randomisation, generator: torch.Generator) -> tuple[Image, Labels]:
+    """One image and its tissues.
+
+    Parameters
+    ----------
+    heads
+        Where the head is drawn from; its device does the work.
+    how
+        How much samples differ.
+    generator
+        Draws everything; on the CPU.
+
+    Returns
+    -------
+    tuple
+        Image scaled by :func:`imaging.brightness.scaled`, and labels, both of ``how.shape``.
+    """
+    device = heads.labels.device
+    head = heads.labels[int(torch.randint(len(heads.labels), (1,), generator=generator))]
+    labels = _read(head, _places(head, heads.spacing, how, generator).to(device), how.shape)
+    random = float(torch.rand(1, generator=generator)) < how.randomised
+    look = random_look(generator) if random else physical_look(generator)
+    noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+    image = rendered(labels, look, noise)
+    if float(torch.rand(1, generator=generator)) < how.stripped:
+        image = image * _brain(labels)
+    image = scanned(image, Scan.drawn(how.artefacts, how.spacing, generator), noise)
+    _cut(image, labels, how, generator)
+    return scaled(image), labels
+
+
+def _cut(image: Image, labels: Labels, how: Randomisation, generator: torch.Generator) -> None:
+    """Leaves out planes at the faces of half of the samples, in place."""
+    u = torch.rand(7, generator=generator).tolist()
+    if how.cut == 0 or u[6] < 0.5:
+        return
+    for axis, n in enumerate(how.shape):
+        # Most faces stay whole: squares of uniform numbers are small.
+        for share, first in ((u[2 * axis], True), (u[2 * axis + 1], False)):
+            planes = min(int(share**2 * how.cut / how.spacing), n // 4)
+            for volume in (image, labels):
+                volume.narrow(axis, 0 if first else n - planes, planes).zero_()
+
+
+def rendered(labels: Labels, look: Look, noise: torch.Generator) -> Image:
+    """Brightness of each voxel: its tissue's and sub-cluster's mean, and a texture of its own."""
+    rows = labels.int() * N_CLUSTERS + _clusters(labels.shape, noise)
+    image = look.mean.to(labels.device).flatten().index_select(0, rows.flatten()).view(labels.shape)
+    spread = look.spread.to(labels.device).flatten().index_select(0, rows.flatten()).view(labels.shape)
+    grain = torch.randn(labels.shape, generator=noise, device=labels.device)
+    return image.addcmul(spread, grain).clamp_(min=0)
+
+
+def _clusters(shape: torch.Size, noise: torch.Generator) -> Int32[Tensor, "i j k"]:
+    """Which sub-cluster each voxel belongs to: smooth noise cut at two levels."""
+    coarse = [max(math.ceil(n / 10), 2) for n in shape]
+    values = torch.randn(1, 1, *coarse, generator=noise, device=noise.device)
+    smooth = interpolate(values, size=tuple(shape), mode="trilinear", align_corners=True)[0, 0]
+    return (smooth > -0.25).int() + (smooth > 0.25).int()
+
+
+def _brain(labels: Labels) -> Mask:
+    """Brain with the fluid in it."""
+    table = torch.zeros(max(Tissue) + 1, dtype=torch.bool, device=labels.device)
+    table[[*BRAIN, Tissue.CSF, Tissue.CAVITY, Tissue.NERVE]] = True
+    return table[labels.long()]
+
+
+def _places(
+    head: Labels, spacing: float, how: Randomisation, generator: torch.Generator
+) -> Float[Tensor, "3 a b c"]:
+    """Voxel of the head (fractional) for every eighth voxel of the sample.
+
+    An affine map of the lattice, then a smooth displacement that changes by less than 0.9 mm in a
+    millimetre, so that the map has a positive Jacobian everywhere.
+    """
+    counts = [math.ceil((n - 1) / _STEP) + 1 for n in how.shape]
+    axes = [
+        torch.linspace(-(n - 1) / 2, (n - 1) / 2, c) * how.spacing
+        for n, c in zip(how.shape, counts, strict=True)
+    ]
+    at = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    moved = torch.einsum("ab,bijk->aijk", _turn(how, generator), at)
+    if how.deformation > 0:
+        moved = moved + _displacement(counts, how, generator)
+    shift = how.shift * (2 * torch.rand(3, generator=generator) - 1)
+    middle = torch.tensor([(n - 1) / 2 for n in head.shape])
+    return (moved + shift[:, None, None, None]) / spacing + middle[:, None, None, None]
+
+
+def _turn(how: Randomisation, generator: torch.Generator) -> Float[Tensor, "3 3"]:
+    angles = torch.deg2rad(how.rotation * (2 * torch.rand(3, generator=generator) - 1))
+    scale = 1 + how.scale * (2 * torch.rand(3, generator=generator) - 1)
+    out = torch.diag(1 / scale)
+    for axis, angle in enumerate(angles.tolist()):
+        a, b = [n for n in range(3) if n != axis]
+        turn = torch.eye(3)
+        turn[a, a] = turn[b, b] = math.cos(angle)
+        turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
+        out = turn @ out
+    # A head is mirrored as often as not: no side is special.
+    out[0] *= 1.0 if float(torch.rand(1, generator=generator)) < 0.5 else -1.0
+    return out
+
+
+def _displacement(counts: Sequence[int], how: Randomisation, generator: torch.Generator) -> Tensor:
+    size = [n * how.spacing for n in how.shape]
+    knots = [max(math.ceil(s / _KNOTS), 2) + 1 for s in size]
+    strength = how.deformation * float(torch.rand(1, generator=generator))
+    field = strength * torch.randn(1, 3, *knots, generator=generator)
+    field = interpolate(field, size=tuple(counts), mode="trilinear", align_corners=True)[0]
+    steps = [s / (c - 1) for s, c in zip(size, counts, strict=True)]
+    change = sum(
+        float(torch.linalg.vector_norm(field.diff(dim=a + 1), dim=0).max()) ** 2 / steps[a] ** 2
+        for a in range(3)
+    )
+    return field * min(1.0, _STEEPEST * (1 - how.scale) / max(math.sqrt(change), 1e-6))
+
+
+def _read(
+    head: Labels, places: Float[Tensor, "3 a b c"], shape: tuple[int, int, int]
+) -> UInt8[Tensor, "_ _ _"]:
+    """Nearest labels at places between which the map is linear; outside the head's box is OUTSIDE."""
+    fine = interpolate(places[None], size=shape, mode="trilinear", align_corners=True)[0]
+    index = torch.zeros(shape, dtype=torch.int32, device=head.device)
+    inside = torch.ones(shape, dtype=torch.bool, device=head.device)
+    for axis, n in enumerate(head.shape):
+        at = fine[axis].round_()
+        # A neck goes on below its last plane; everywhere else there is air.
+        inside &= (at < n) if axis == 2 else (at >= 0) & (at < n)
+        index.mul_(n).add_(at.clamp_(0, n - 1).int())
+    read = head.flatten().index_select(0, index.flatten()).view(shape)
+    return torch.where(inside, read, torch.zeros_like(read))
