@@ -6,59 +6,72 @@ Places are LPS mm from the anterior commissure of the mean head, mirrored at the
 """
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from imaging.tissue import Tissue
 
-from .solids import Field, capsule, chain, ellipsoid
+from .solids import Field, ball, bent, ellipsoid, rod, union
 
+Mask = Bool[Tensor, "..."]
 CORTEX = 2.8
-_SULCUS_HALF = 0.45
+SULCUS_HALF = 0.45
+_DURA_HALF = 0.5  # of falx and tentorium (mm), a millimetre thick (assumed)
+_FALX_GAP = 0.7
 
 _LATERAL = [(6.0, -24.0, 6.0), (8.0, -8.0, 17.0), (12.0, 16.0, 19.0), (22.0, 36.0, 8.0)]
 _TEMPORAL = [(22.0, 36.0, 8.0), (30.0, 22.0, -12.0), (28.0, 4.0, -20.0)]
 
+_VENTRICLES = (
+    *bent(_LATERAL, 4.2),
+    rod((20.0, 32.0, 12.0), (22.0, 48.0, 8.0), (5.5, 3.0)),
+    *bent(_TEMPORAL, 1.8),
+    ball((0.0, 6.0, -1.0), (1.8, 13.0, 9.0)),
+    ball((0.0, 36.0, -32.0), (7.0, 5.0, 8.0)),
+    rod((0.0, 20.0, -4.0), (0.0, 32.0, -24.0), (0.9, 0.9)),
+)
+# Thalamus, caudate head and body, putamen, amygdala with hippocampus.
+_DEEP_GREY = (
+    ball((10.0, 17.0, 6.0), (7.5, 13.0, 8.5)),
+    ball((12.5, -12.0, 7.0), (4.5, 10.0, 8.5)),
+    rod((13.0, -6.0, 14.0), (19.0, 24.0, 18.0), (3.0, 1.5)),
+    ball((24.5, -2.0, 1.0), (4.5, 14.0, 9.0)),
+    rod((22.0, 2.0, -19.0), (27.0, 28.0, -8.0), (6.0, 3.5)),
+)
+# Midbrain, pons, medulla.
+_STEM = (
+    ball((0.0, 19.0, -9.0), (16.0, 12.0, 9.5)),
+    ball((0.0, 17.0, -26.0), (16.0, 13.5, 14.0)),
+    rod((0.0, 22.0, -36.0), (0.0, 42.0, -62.0), (9.5, 6.0)),
+    rod((0.0, 42.0, -62.0), (0.0, 46.0, -76.0), (6.0, 5.2)),
+)
+_CORD = (rod((0.0, 46.0, -70.0), (0.0, 45.0, -170.0), (5.2, 5.0)),)
+_CISTERN = (ball((0.0, -2.0, -17.0), (9.0, 9.0, 8.0)),)
+
 
 def ventricles(ax: Field, y: Field, z: Field, swelling: float = 0.0) -> Field:
     """Distance to the ventricles, widened by ``swelling`` mm."""
-    lateral = chain(ax, y, z, _LATERAL, 4.2)
-    atrium = capsule(ax, y, z, (20.0, 32.0, 12.0), (22.0, 48.0, 8.0), (5.5, 3.0))
-    parts = [
-        lateral,
-        atrium,
-        chain(ax, y, z, _TEMPORAL, 1.8),
-        ellipsoid(ax, y, z, (0.0, 6.0, -1.0), (1.8, 13.0, 9.0)),
-        ellipsoid(ax, y, z, (0.0, 36.0, -32.0), (7.0, 5.0, 8.0)),
-        capsule(ax, y, z, (0.0, 20.0, -4.0), (0.0, 32.0, -24.0), (0.9, 0.9)),
-    ]
-    return torch.stack(parts).amin(dim=0) - swelling
+    return union(ax, y, z, _VENTRICLES, max(swelling, 0.0) + 0.5) - swelling
 
 
 def deep_grey(ax: Field, y: Field, z: Field) -> Field:
     """Distance to thalamus, caudate head, putamen and amygdala with hippocampus."""
-    parts = [
-        ellipsoid(ax, y, z, (10.0, 17.0, 6.0), (7.5, 13.0, 8.5)),
-        ellipsoid(ax, y, z, (12.5, -12.0, 7.0), (4.5, 10.0, 8.5)),
-        capsule(ax, y, z, (13.0, -6.0, 14.0), (19.0, 24.0, 18.0), (3.0, 1.5)),
-        ellipsoid(ax, y, z, (24.5, -2.0, 1.0), (4.5, 14.0, 9.0)),
-        capsule(ax, y, z, (22.0, 2.0, -19.0), (27.0, 28.0, -8.0), (6.0, 3.5)),
-    ]
-    return torch.stack(parts).amin(dim=0)
+    return union(ax, y, z, _DEEP_GREY)
 
 
 def brainstem(ax: Field, y: Field, z: Field) -> Field:
-    """Distance to midbrain, pons and medulla."""
-    parts = [
-        ellipsoid(ax, y, z, (0.0, 19.0, -9.0), (16.0, 12.0, 9.5)),
-        ellipsoid(ax, y, z, (0.0, 17.0, -26.0), (16.0, 13.5, 14.0)),
-        capsule(ax, y, z, (0.0, 22.0, -36.0), (0.0, 42.0, -62.0), (9.5, 6.0)),
-        capsule(ax, y, z, (0.0, 42.0, -62.0), (0.0, 46.0, -76.0), (6.0, 5.2)),
-    ]
-    return torch.stack(parts).amin(dim=0)
+    """Distance to midbrain, pons and medulla, up to 4 mm."""
+    return union(ax, y, z, _STEM, 4.0)
 
 
 def cord(ax: Field, y: Field, z: Field) -> Field:
     """Distance to the spinal cord below the medulla."""
-    return capsule(ax, y, z, (0.0, 46.0, -70.0), (0.0, 45.0, -170.0), (5.2, 5.0))
+    return union(ax, y, z, _CORD)
+
+
+def cistern(ax: Field, y: Field, z: Field) -> Field:
+    """Distance to the fluid around the chiasm."""
+    return union(ax, y, z, _CISTERN)
 
 
 def tentorium(ax: Field, y: Field) -> Field:
@@ -66,8 +79,16 @@ def tentorium(ax: Field, y: Field) -> Field:
     return -3.0 - 0.013 * ax**2 - 0.0028 * (y - 40.0).clamp(min=0) ** 2
 
 
-def cerebrum(ax: Field, y: Field, z: Field, hull: Field, sulcus: Field, depth: Field) -> Field:
-    """Tissue of the cerebrum: CSF in sulci, grey along them, white within.
+def tent_dura(ax: Field, y: Field, over: Field) -> Mask:
+    """Whether the tentorium is here, ``over`` mm above its surface; the brainstem passes its notch."""
+    notch = (ax / 18.0) ** 2 + ((y - 24.0) / 20.0) ** 2
+    return (over.abs() < _DURA_HALF) & (y > 24.0) & (notch > 1)
+
+
+def cerebrum(
+    ax: Field, y: Field, z: Field, hull: Field, sulcus: Field, depth: Field, half: float = SULCUS_HALF
+) -> Field:
+    """Tissue of the cerebrum: the falx, CSF in sulci, grey along them, white within.
 
     Parameters
     ----------
@@ -79,15 +100,18 @@ def cerebrum(ax: Field, y: Field, z: Field, hull: Field, sulcus: Field, depth: F
         Distance to the nearest sulcus, along the hull (mm).
     depth
         How deep sulci reach here (mm).
+    half
+        Half the width of sulci (mm).
     """
     falx = _falx(ax, y, z)
     surface = hull.minimum(falx)
     # Sulci of the medial face are shallower.
     reach = hull.minimum(2.4 * falx)
     pial = (sulcus**2 + (reach - depth).clamp(min=0) ** 2).sqrt()
-    pial = pial.minimum(_insula(ax, y, z)).sub(_SULCUS_HALF).minimum(surface)
+    pial = pial.minimum(_insula(ax, y, z)).sub(half).minimum(surface)
     cortex = torch.where(pial < CORTEX, float(Tissue.GREY), float(Tissue.WHITE))
-    return torch.where(pial < 0, float(Tissue.CSF), cortex)
+    label = torch.where(pial < 0, float(Tissue.CSF), cortex)
+    return torch.where((falx < _DURA_HALF - _FALX_GAP) & (hull > 0), float(Tissue.DURA), label)
 
 
 def cerebellum(ax: Field, y: Field, z: Field, hull: Field) -> Field:
@@ -105,7 +129,7 @@ def cerebellum(ax: Field, y: Field, z: Field, hull: Field) -> Field:
 def _falx(ax: Field, y: Field, z: Field) -> Field:
     # Ends above the corpus callosum, whose upper face is an arch in the midline.
     arch = (((y - 8.0) / 38.0) ** 2 + ((z - 2.0) / 27.0) ** 2).sqrt()
-    return (ax**2 + ((1 - arch) * 30.0).clamp(min=0) ** 2).sqrt() - 0.7
+    return (ax**2 + ((1 - arch) * 30.0).clamp(min=0) ** 2).sqrt() - _FALX_GAP
 
 
 def _insula(ax: Field, y: Field, z: Field) -> Field:

@@ -5,12 +5,33 @@ functions take the distance from the midline ``ax``. Proportions follow the two 
 ``head_shape.json`` names and the anatomy of Gray's *Anatomy* (20th ed., 1918, II.5, X.1c).
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
 import torch
 
-from .solids import Field, box, capsule, chain, ellipsoid
+from .solids import (
+    Field,
+    Place,
+    Solid,
+    ball,
+    bent,
+    box,
+    brick,
+    capsule,
+    carved,
+    ellipsoid,
+    grown,
+    raised,
+    rod,
+    union,
+)
 
 EYE = (32.0, -58.0, -33.0)
 EYE_RADIUS = 12.0  # axial length about 24 mm: Bekerman et al., J. Ophthalmol. 2014, 503645
+ORBIT_APEX = (14.0, -18.0, -28.0)
+ORBIT = (31.5, -55.0, -33.0)
 
 _MANDIBLE = [(0.0, -54.0, -117.0), (20.0, -45.0, -117.0), (38.0, -10.0, -113.0), (45.0, 4.0, -106.0)]
 _UPPER_TEETH = [(0.0, -61.0, -88.0), (15.0, -55.0, -88.0), (25.0, -30.0, -85.0)]
@@ -18,103 +39,115 @@ _LOWER_TEETH = [(0.0, -56.0, -104.0), (15.0, -50.0, -104.0), (27.0, -24.0, -102.
 _CHEEK = [(49.0, -46.0, -26.0), (49.0, -44.0, -40.0), (46.0, -46.0, -51.0), (30.0, -52.0, -58.0)]
 _ARCH = [(49.0, -44.0, -48.0), (60.0, -25.0, -47.0), (65.0, -5.0, -44.0), (64.0, 12.0, -41.0)]
 
-
-def orbit(ax: Field, y: Field, z: Field) -> Field:
-    """Distance to the eye socket's lining."""
-    cone = capsule(ax, y, z, (31.5, -55.0, -33.0), (13.0, -17.0, -28.0), (17.5, 4.0))
-    return cone.maximum(-66.0 - y)
+SINUSES = ("maxillary", "frontal", "ethmoid", "sphenoid", "mastoid")
 
 
-def eye(ax: Field, y: Field, z: Field) -> Field:
-    """Distance to the eyeball."""
-    return ellipsoid(ax, y, z, EYE, (EYE_RADIUS, EYE_RADIUS, EYE_RADIUS))
+@dataclass(frozen=True)
+class Face:
+    """What one face differs in from another; sizes are relative to the mean.
+
+    Parameters
+    ----------
+    maxillary, frontal, ethmoid, sphenoid, mastoid
+        Linear size of the sinuses and of the pneumatised mastoid.
+    cells
+        Thickness of the walls between air cells.
+    orbit
+        Width of the sockets.
+    eye
+        Radius of the eyeball (mm).
+    """
+
+    maxillary: float = 1.0
+    frontal: float = 1.0
+    ethmoid: float = 1.0
+    sphenoid: float = 1.0
+    mastoid: float = 1.0
+    cells: float = 1.0
+    orbit: float = 1.0
+    eye: float = EYE_RADIUS
 
 
-def eye_muscles(ax: Field, y: Field, z: Field) -> Field:
-    """Distance to the optic nerve and the four straight muscles of the eye."""
-    apex = (14.0, -18.0, -28.0)
-    nerve = capsule(ax, y, z, (31.0, -47.0, -33.0), apex, (2.0, 1.6))
-    for dx, dz in ((9.5, 0.0), (-9.5, 0.0), (0.0, 9.5), (0.0, -9.5)):
-        nerve = nerve.minimum(capsule(ax, y, z, (31.5 + dx, -50.0, -33.0 + dz), apex, (1.8, 1.2)))
-    return nerve
+MEAN = Face()
 
 
-def bone(ax: Field, y: Field, z: Field) -> Field:
+@dataclass(frozen=True)
+class Parts:
+    """The solids of one face, by what they are made of."""
+
+    bone: tuple[Solid, ...]
+    sinuses: dict[str, Solid]
+    air: tuple[Solid, ...]
+    eye: tuple[Solid, ...]
+    muscles: tuple[Solid, ...]
+    canal: tuple[Solid, ...]
+    jaw: tuple[Solid, ...]
+    teeth: tuple[Solid, ...]
+
+
+@cache
+def parts(face: Face) -> Parts:
+    """The solids of a face."""
+    sinuses = _sinuses(face)
+    jaw = [
+        *bent(_MANDIBLE, 5.0),
+        *(raised(s, -7.0) for s in bent(_MANDIBLE, 4.5)),
+        rod((45.0, 4.0, -108.0), (49.0, 10.0, -48.0), (5.0, 4.5)),
+        rod((44.0, -6.0, -108.0), (47.0, -10.0, -62.0), (4.5, 3.0)),
+    ]
+    lower = bent(_LOWER_TEETH, 4.2)
+    upper = bent(_UPPER_TEETH, 5.5)
+    bone = [
+        Solid((5.0, -60.0, -62.0), (60.0, 0.0, -4.0), lambda x, y, z: _walls(face, x, y, z)),
+        *jaw,
+        *upper,
+        *(raised(s, 7.0) for s in bent(_UPPER_TEETH, 4.5)),
+        *(raised(s, 12.0) for s in bent(_UPPER_TEETH, 3.5)),
+        *lower,
+        *(raised(s, -6.0) for s in lower),
+        *bent(_CHEEK, 4.0),
+        *bent(_ARCH, 3.0),
+        grown(_maxillary(face), 1.8),
+        grown(_labyrinth(face), 1.2),
+        grown(_sphenoid(face), 2.0),
+        brick((-1.0, -58.0, -77.0), (21.0, -18.0, -74.0)),
+        rod((13.0, -8.0, -46.0), (15.0, -6.0, -72.0), (3.0, 2.0)),
+        rod((3.0, -72.0, -28.0), (4.5, -77.0, -44.0), (2.0, 1.2)),
+        rod((10.0, -66.0, -35.0), (15.0, -58.0, -70.0), (2.0, 3.0)),
+        rod((52.0, 34.0, -46.0), (50.0, 34.0, -63.0), (10.0, 6.0)),
+        rod((20.0, 14.0, -35.0), (52.0, 28.0, -37.0), (6.0, 9.0)),
+        Solid((-3.0, 10.0, -1000.0), (30.0, 85.0, -66.0), _spine),
+        ball((18.0, 38.0, -74.0), (8.0, 9.0, 8.0)),
+    ]
+    crowns = [carved(s, lambda _x, _y, z: z + 84.0) for s in upper]
+    crowns += [carved(s, lambda _x, _y, z: -108.0 - z) for s in lower]
+    canal = (
+        rod((0.0, 42.0, -56.0), (0.0, 47.0, -85.0), (13.0, 9.5)),
+        rod((0.0, 47.0, -85.0), (0.0, 45.0, -170.0), (9.5, 8.5)),
+    )
+    globe = ball(EYE, (face.eye, face.eye, face.eye))
+    air = (*sinuses.values(), *_airways())
+    return Parts(tuple(bone), sinuses, air, (globe,), _eye_muscles(), canal, tuple(jaw), tuple(crowns))
+
+
+def bone(face: Face, ax: Field, y: Field, z: Field) -> Field:
     """Distance to the bones of face, ear and neck, before cavities are cut out of them."""
-    socket = orbit(ax, y, z)
-    rim = torch.where(y < -48, 4.5, 1.6)
-    walls = (socket - rim).maximum(-60.0 - y)
-    parts = [
-        walls,
-        chain(ax, y, z, _MANDIBLE, 5.0),
-        chain(ax, y, z + 7, _MANDIBLE, 4.5),
-        capsule(ax, y, z, (45.0, 4.0, -108.0), (49.0, 10.0, -48.0), (5.0, 4.5)),
-        capsule(ax, y, z, (44.0, -6.0, -108.0), (47.0, -10.0, -62.0), (4.5, 3.0)),
-        chain(ax, y, z, _UPPER_TEETH, 5.5),
-        chain(ax, y, z - 7, _UPPER_TEETH, 4.5),
-        chain(ax, y, z - 12, _UPPER_TEETH, 3.5),
-        chain(ax, y, z, _LOWER_TEETH, 4.2),
-        chain(ax, y, z + 6, _LOWER_TEETH, 4.2),
-        chain(ax, y, z, _CHEEK, 4.0),
-        chain(ax, y, z, _ARCH, 3.0),
-        maxillary_sinus(ax, y, z) - 1.8,
-        ethmoid(ax, y, z) - 1.2,
-        sphenoid_sinus(ax, y, z) - 2.0,
-        box(ax, y, z, (-1.0, -58.0, -77.0), (21.0, -18.0, -74.0)),
-        capsule(ax, y, z, (13.0, -8.0, -46.0), (15.0, -6.0, -72.0), (3.0, 2.0)),
-        capsule(ax, y, z, (3.0, -72.0, -28.0), (4.5, -77.0, -44.0), (2.0, 1.2)),
-        capsule(ax, y, z, (10.0, -66.0, -35.0), (15.0, -58.0, -70.0), (2.0, 3.0)),
-        capsule(ax, y, z, (52.0, 34.0, -46.0), (50.0, 34.0, -63.0), (10.0, 6.0)),
-        capsule(ax, y, z, (20.0, 14.0, -35.0), (52.0, 28.0, -37.0), (6.0, 9.0)),
-        _spine(ax, y, z),
-    ]
-    return torch.stack(parts).amin(dim=0)
+    return union(ax, y, z, parts(face).bone)
 
 
-def air(ax: Field, y: Field, z: Field) -> Field:
+def air(face: Face, ax: Field, y: Field, z: Field) -> Field:
     """Distance to the air of nose, sinuses, ear canals, mouth and throat."""
-    nose = box(ax, y, z, (1.2, -66.0, -72.0), (10.0, -20.0, -56.0))
-    nose = nose.minimum(box(ax, y, z, (1.2, -68.0, -58.0), (4.0, -22.0, -44.0)))
-    for place, radius in (((8.5, -66.0), 3.6), ((7.0, -56.5), 2.8)):
-        shell = capsule(ax, y, z, (place[0], -56.0, place[1]), (place[0], -24.0, place[1]), (radius, radius))
-        nose = nose.maximum(-shell)
-    cells = ethmoid(ax, y, z).maximum(_septa(ax, y, z, 8.0, 1.0))
-    mastoid = ellipsoid(ax, y, z, (53.0, 36.0, -48.0), (8.0, 9.0, 11.0)).maximum(_septa(ax, y, z, 5.0, 0.9))
-    parts = [
-        nose,
-        cells,
-        mastoid,
-        maxillary_sinus(ax, y, z),
-        sphenoid_sinus(ax, y, z).maximum(0.6 - ax),
-        ellipsoid(ax, y, z, (10.0, -69.5, -15.0), (10.0, 3.5, 8.0)).maximum(0.6 - ax),
-        capsule(ax, y, z, (44.0, 22.0, -39.0), (80.0, 24.0, -43.0), (3.0, 3.5)),
-        ellipsoid(ax, y, z, (0.0, -10.0, -66.0), (9.0, 11.0, 9.0)),
-        capsule(ax, y, z, (0.0, 2.0, -70.0), (0.0, 14.0, -96.0), (5.0, 5.0)),
-        ellipsoid(ax, y, z, (0.0, 14.0, -115.0), (9.0, 5.5, 34.0)),
-        ellipsoid(ax, y, z, (0.0, -30.0, -81.0), (15.0, 22.0, 1.8)),
-    ]
-    return torch.stack(parts).amin(dim=0)
+    return union(ax, y, z, parts(face).air)
 
 
-def maxillary_sinus(ax: Field, y: Field, z: Field) -> Field:
-    """Distance to the air of the cheek bone."""
-    return ellipsoid(ax, y, z, (26.0, -36.0, -60.0), (11.0, 14.0, 13.0))
+def orbit(face: Face, ax: Field, y: Field, z: Field) -> Field:
+    """Distance to the eye socket's lining."""
+    return capsule(ax, y, z, ORBIT, (13.0, -17.0, -28.0), (17.5 * face.orbit, 4.0)).maximum(-66.0 - y)
 
 
-def sphenoid_sinus(ax: Field, y: Field, z: Field) -> Field:
-    """Distance to the air below the sella."""
-    return ellipsoid(ax, y, z, (0.0, -8.0, -37.0), (11.0, 10.0, 8.0))
-
-
-def ethmoid(ax: Field, y: Field, z: Field) -> Field:
-    """Distance to the labyrinth between the orbits."""
-    return box(ax, y, z, (1.0, -58.0, -44.0), (11.0, -17.0, -26.0))
-
-
-def canal(ax: Field, y: Field, z: Field) -> Field:
-    """Distance to the spinal canal, from the foramen magnum down."""
-    upper = capsule(ax, y, z, (0.0, 42.0, -56.0), (0.0, 47.0, -85.0), (13.0, 9.5))
-    return upper.minimum(capsule(ax, y, z, (0.0, 47.0, -85.0), (0.0, 45.0, -170.0), (9.5, 8.5)))
+def eye(face: Face, ax: Field, y: Field, z: Field) -> Field:
+    """Distance to the eyeball."""
+    return ellipsoid(ax, y, z, EYE, (face.eye, face.eye, face.eye))
 
 
 def ear(ax: Field, y: Field, z: Field) -> Field:
@@ -128,10 +161,88 @@ def nose(ax: Field, y: Field, z: Field) -> Field:
     return capsule(ax, y, z, (0.0, -76.0, -36.0), (0.0, -88.0, -66.0), (5.0, 10.0))
 
 
-def _septa(ax: Field, y: Field, z: Field, cell: float, wall: float) -> Field:
-    # Distance to walls that cut a labyrinth into cells; positive within a wall.
-    gaps = [(torch.remainder(a + 0.35 * b, cell) - cell / 2).abs() for a, b in ((ax, y), (y, z), (z, ax))]
-    return gaps[0].maximum(gaps[1]).maximum(gaps[2]) - (cell - wall) / 2
+EAR = Solid((72.0, 19.0, -63.0), (86.0, 49.0, -9.0), ear)
+NOSE = Solid((-10.0, -98.0, -76.0), (10.0, -71.0, -31.0), nose)
+
+
+def _walls(face: Face, ax: Field, y: Field, z: Field) -> Field:
+    rim = torch.where(y < -48, 4.5, 1.6)
+    return (orbit(face, ax, y, z) - rim).maximum(-60.0 - y)
+
+
+def _eye_muscles() -> tuple[Solid, ...]:
+    """The optic nerve's sheath and the four straight muscles of the eye."""
+    sheath = rod((31.0, -47.0, -33.0), ORBIT_APEX, (2.0, 1.6))
+    sides = ((9.5, 0.0), (-9.5, 0.0), (0.0, 9.5), (0.0, -9.5))
+    straight = (rod((31.5 + dx, -50.0, -33.0 + dz), ORBIT_APEX, (1.8, 1.2)) for dx, dz in sides)
+    return (sheath, *straight)
+
+
+def _maxillary(face: Face) -> Solid:
+    return ball((26.0, -36.0, -60.0), _scaled((11.0, 14.0, 13.0), face.maxillary))
+
+
+def _sphenoid(face: Face) -> Solid:
+    # Its roof, the floor of the sella, stays where it is.
+    s = face.sphenoid
+    return ball((0.0, -8.0, -29.0 - 8.0 * s), _scaled((11.0, 10.0, 8.0), s))
+
+
+def _labyrinth(face: Face) -> Solid:
+    half = 9.0 * face.ethmoid
+    return brick((1.0, -58.0, -35.0 - half), (11.0, -17.0, -35.0 + half))
+
+
+def _sinuses(face: Face) -> dict[str, Solid]:
+    mastoid = ball((53.0, 36.0, -48.0), _scaled((8.0, 9.0, 11.0), face.mastoid))
+    frontal = ball((10.0, -69.5, -15.0), _scaled((10.0, 3.5, 8.0), face.frontal))
+    return {
+        "maxillary": _maxillary(face),
+        "frontal": carved(frontal, _off_the_midline),
+        "ethmoid": carved(_labyrinth(face), _septa(8.0, face.cells)),
+        "sphenoid": carved(_sphenoid(face), _off_the_midline),
+        "mastoid": carved(mastoid, _septa(5.0, 0.9 * face.cells)),
+    }
+
+
+def _airways() -> tuple[Solid, ...]:
+    shells = [
+        (rod((8.5, -56.0, -66.0), (8.5, -24.0, -66.0), (3.6, 3.6))),
+        (rod((7.0, -56.0, -56.5), (7.0, -24.0, -56.5), (2.8, 2.8))),
+    ]
+
+    def nasal(ax: Field, y: Field, z: Field) -> Field:
+        low = box(ax, y, z, (1.2, -66.0, -72.0), (10.0, -20.0, -56.0))
+        cavity = low.minimum(box(ax, y, z, (1.2, -68.0, -58.0), (4.0, -22.0, -44.0)))
+        return cavity.maximum(-union(ax, y, z, shells))
+
+    return (
+        Solid((1.2, -68.0, -72.0), (10.0, -20.0, -44.0), nasal),
+        rod((44.0, 22.0, -39.0), (80.0, 24.0, -43.0), (3.0, 3.5)),
+        ball((0.0, -10.0, -66.0), (9.0, 11.0, 9.0)),
+        rod((0.0, 2.0, -70.0), (0.0, 14.0, -96.0), (5.0, 5.0)),
+        ball((0.0, 14.0, -115.0), (9.0, 5.5, 34.0)),
+        ball((0.0, -30.0, -81.0), (15.0, 22.0, 1.8)),
+    )
+
+
+def _off_the_midline(ax: Field, _y: Field, _z: Field) -> Field:
+    return 0.6 - ax
+
+
+def _septa(cell: float, wall: float) -> Callable[[Field, Field, Field], Field]:
+    """Distance to walls that cut a labyrinth into cells; positive within a wall."""
+
+    def distance(ax: Field, y: Field, z: Field) -> Field:
+        pairs = ((ax, y), (y, z), (z, ax))
+        gaps = [(torch.remainder(a + 0.35 * b, cell) - cell / 2).abs() for a, b in pairs]
+        return gaps[0].maximum(gaps[1]).maximum(gaps[2]) - (cell - wall) / 2
+
+    return distance
+
+
+def _scaled(radii: Place, by: float) -> Place:
+    return radii[0] * by, radii[1] * by, radii[2] * by
 
 
 def _spine(ax: Field, y: Field, z: Field) -> Field:
@@ -146,5 +257,4 @@ def _spine(ax: Field, y: Field, z: Field) -> Field:
     rings = arch.minimum(facet).minimum(spinous).maximum(z + 90.0)
     dens = capsule(ax, y, z, (0.0, 33.0, -72.0), (0.0, 31.0, -92.0), (5.0, 8.0))
     atlas = (tube - 17.0).maximum(13.0 - tube).maximum((z + 74.0).abs() - 4.0)
-    mass = ellipsoid(ax, y, z, (18.0, 38.0, -74.0), (8.0, 9.0, 8.0))
-    return torch.stack([body, rings, dens, atlas, mass]).amin(dim=0)
+    return body.minimum(rings).minimum(dens).minimum(atlas)
