@@ -9,8 +9,13 @@ from imaging.grid import Grid
 from imaging.tissue import Tissue
 from imaging.volume import Quantity, Volume
 
-from .artefacts import bias_field, rician
-from .cells import Codes, Table, clustered, textured
+from .acquisition import Scan, scanned, stored
+from .cells import Table, clustered, textured
+from .contrast import Mprage, SpoiledGradientEcho
+from .distortion import displaced_codes, on_grid
+from .field_of_view import face_plane, random_window
+from .kspace import random_poses
+from .magnet import Bent, OffResonance, bent, kept
 from .protocol import (
     CONTRASTS,
     T1_SEQUENCES,
@@ -26,8 +31,8 @@ from .protocol import (
     settings,
     uniform,
 )
-from .sampling import Image, sampled
-from .slices import ORIENTATIONS, Stack, filled, slice_taps, stack, whole
+from .sampling import sampled
+from .slices import ORIENTATIONS, Stack, slice_taps, stack, whole
 from .subject import Subject
 from .tables import physical_table, random_table
 from .tissues import FIELDS
@@ -43,6 +48,13 @@ _FLAIR = Protocol((7000.0, 11000.0), (80.0, 140.0))
 _PD = Protocol((2200.0, 4500.0), (12.0, 30.0))
 _T2STAR = Protocol((500.0, 900.0), (14.0, 25.0), flip=(15.0, 25.0))
 _BIAS = Chance(1.0, 0.03, 0.15)
+_MOTION = Chance(0.12, 0.3, 1.5)
+_GHOSTING = Chance(0.1, 0.02, 0.1)
+_GIBBS = Chance(0.3, 0.6, 0.95)
+_WRAP = Chance(0.05, 0.02, 0.1)
+_BOTTOM = Chance(0.15, 0.02, 0.2)
+_CROP = Chance(0.08, 0.02, 0.1)
+_LEAN = (25.0, 40.0)  # degrees from coronal of the plane that cuts faces off
 _THICK = Chance(0.2, 3.0, 6.0)
 
 
@@ -77,6 +89,26 @@ class MriRecipe:
         Between thick slices (mm).
     orientations
         Which way thick slices lie.
+    motion
+        Movement while lines are measured (standard deviation, mm and degrees).
+    ghosting
+        Brightness of ghosts relative to the head.
+    gibbs
+        Share of k-space that is measured, along each encoded axis.
+    wrap
+        Share of the image that the field of view lacks along the phase-encoding axis.
+    bottom
+        Share of the height that is not scanned at the lower end.
+    crop
+        Share of each axis that is cut off at one end, at the most.
+    deface
+        Share of subjects whose face is removed from every image.
+    distortion
+        Share of subjects whose images are distorted by air in tissue and by the gradients.
+    bandwidth
+        Of the readout (Hz/mm); widened where tissue would fold.
+    gradient_error
+        Displacement by gradients 100 mm from the isocentre along the bore (mm).
     native
         Whether thick slices stay on a grid of their own instead of the one asked for.
 
@@ -104,6 +136,16 @@ class MriRecipe:
     thick: Chance = _THICK
     gap: Range = (0.0, 1.5)
     orientations: tuple[str, ...] = ("axial", "axial", "sagittal", "coronal")
+    motion: Chance = _MOTION
+    ghosting: Chance = _GHOSTING
+    gibbs: Chance = _GIBBS
+    wrap: Chance = _WRAP
+    bottom: Chance = _BOTTOM
+    crop: Chance = _CROP
+    deface: float = 0.1
+    distortion: float = 0.4
+    bandwidth: Range = (120.0, 400.0)
+    gradient_error: Range = (0.0, 1.0)
     native: bool = False
 
     def __post_init__(self) -> None:
@@ -125,6 +167,12 @@ class MriRecipe:
         expect_range("snr", self.snr, 1.0, 1e6)
         expect_range("white", self.white, 1.0, 1e6)
         expect_range("gap", self.gap, 0.0, 20.0)
+        expect_range("bandwidth", self.bandwidth, 10.0, 1e5)
+        expect_range("gradient_error", self.gradient_error, 0.0, 5.0)
+        for name in ("deface", "distortion"):
+            expect_range(name, (getattr(self, name),) * 2, 0.0, 1.0)
+        for name in ("ghosting", "gibbs", "wrap", "bottom", "crop"):
+            expect_range(name, (getattr(self, name).low, getattr(self, name).high), 0.0, 0.99)
 
 
 def images(
@@ -148,37 +196,65 @@ def images(
     Returns
     -------
     dict
-        A volume of MR signal under the name of each contrast.
+        A volume of MR signal under the name of each contrast; where the scanner distorts, its
+        ``displacement`` too (mm: tissue at x appears at x + u(x)).
     dict
         What was drawn, as JSON values.
 
     Raises
     ------
     ValueError
-        If the grid is turned against the subject's.
+        If the grid is turned against the subject's, or a head without a brain is to lose its face.
     """
-    body = random_body(recipe.fields[chosen(generator, len(recipe.fields))], recipe.variation, generator)
     labels = subject.labels
-    if recipe.mode == "physics":
-        codes = textured(labels, 4.0, generator)
-    else:
-        codes = clustered(labels, 18.0, generator)
+    body = random_body(recipe.fields[chosen(generator, len(recipe.fields))], recipe.variation, generator)
+    physics = recipe.mode == "physics"
+    codes = textured(labels, 4.0, generator) if physics else clustered(labels, 18.0, generator)
     traits: dict[str, Any] = {"field": body.field, "mode": recipe.mode}
-    volumes = {}
+    volumes: dict[str, Volume] = {}
+    field = OffResonance(labels, body.field)
+    bend, traits["distortion"] = _bent(recipe, field, generator, grid)
+    if bend is not None:
+        codes = displaced_codes(codes, labels.grid, bend.inverse, bend.lattice)
+        volumes["displacement"] = Volume(
+            on_grid(bend.field, bend.lattice, grid), grid, Quantity.DISPLACEMENT, labels.frame
+        )
+    face, lean = None, uniform(generator, _LEAN)
+    if float(torch.rand(1, generator=generator)) < recipe.deface:
+        face = face_plane(labels, lean)
+    traits["defaced"] = face is not None
     for name in recipe.contrasts:
-        table, told = _table(name, recipe, body, generator)
-        image, place, artefacts = _scanned(codes, table, recipe, generator, labels.grid, grid)
-        volumes[name] = Volume(image[None], place, Quantity.MR, labels.frame)
-        traits[name] = {**told, **artefacts}
+        table, te, told = _table(name, recipe, body, generator)
+        scan, faults = _scan(recipe, generator, grid, face)
+        image = sampled(codes, table.reshape(-1), slice_taps(labels.grid, scan.stack))
+        share = kept(field, bend, scan.stack.grid, te)
+        if share is not None:
+            image.mul_(share)
+        image = scanned(image, scan, generator)
+        volumes[name] = stored(image, scan, grid, labels.frame, native=recipe.native)
+        traits[name] = {**told, **faults}
     return volumes, traits
+
+
+def _bent(
+    recipe: MriRecipe, field: OffResonance, generator: torch.Generator, grid: Grid
+) -> tuple[Bent | None, dict[str, Any]]:
+    """Distortion by an uneven field and by gradients, of all images of a subject alike."""
+    axis, sense = chosen(generator, 2), 1 - 2 * chosen(generator, 2)
+    bandwidth = sense * uniform(generator, recipe.bandwidth)
+    error = uniform(generator, recipe.gradient_error)
+    if float(torch.rand(1, generator=generator)) >= recipe.distortion:
+        return None, {}
+    out, factor = bent(field, axis, bandwidth, error, grid)
+    return out, {"axis": axis, "hertz_per_mm": bandwidth / factor, "gradient_error": error}
 
 
 def _table(
     name: str, recipe: MriRecipe, body: Body, generator: torch.Generator
-) -> tuple[Table, dict[str, Any]]:
-    """Brightness of each tissue at each level, and how it came about; the reference lies at 1."""
+) -> tuple[Table, float, dict[str, Any]]:
+    """Brightness of each tissue at each level, echo time of a gradient echo (ms) or 0, and the sequence."""
     if recipe.mode == "randomised":
-        return random_table(generator), {"sequence": "randomised"}
+        return random_table(generator), 0.0, {"sequence": "randomised"}
     sequence_kind = {"t2": "spin_echo", "pd": "spin_echo", "flair": "flair", "t2star": "gradient_echo"}
     if name in ("t1", "t1c"):
         kind = recipe.t1_sequences[chosen(generator, len(recipe.t1_sequences))]
@@ -187,23 +263,45 @@ def _table(
         kind, protocol = sequence_kind[name], getattr(recipe, name)
     sequence = drawn(kind, protocol, float(body.t1[Tissue.CSF]), generator)
     table = physical_table(sequence, body, agent=name == "t1c")
-    return table, settings(sequence)
+    te = sequence.te if isinstance(sequence, SpoiledGradientEcho | Mprage) else 0.0
+    return table, te, settings(sequence)
 
 
-def _scanned(
-    codes: Codes, table: Table, recipe: MriRecipe, generator: torch.Generator, fine: Grid, grid: Grid
-) -> tuple[Image, Grid, dict[str, Any]]:
+def _scan(
+    recipe: MriRecipe,
+    generator: torch.Generator,
+    grid: Grid,
+    face: tuple[tuple[float, float], float] | None,
+) -> tuple[Scan, dict[str, Any]]:
+    """Faults of one image, and the same as JSON values."""
     slices, told = _slices(recipe, generator, grid)
+    within = [axis for axis in range(3) if axis != slices.axis or slices.thickness == 0][:2]
+    phase = within[chosen(generator, 2)]
+    drawn_faults = {
+        name: happens(generator, getattr(recipe, name))
+        for name in ("bias", "motion", "ghosting", "gibbs", "wrap", "bottom", "crop")
+    }
     snr, white = uniform(generator, recipe.snr), uniform(generator, recipe.white)
-    image = sampled(codes, table.reshape(-1), slice_taps(fine, slices))
-    shading = happens(generator, recipe.bias)
-    if shading:
-        image.mul_(bias_field(slices.grid.shape, shading, generator))
-    image = rician(image, 1 / snr, generator).mul_(white)
-    told |= {"bias": shading, "snr": snr, "white": white}
-    if slices.thickness == 0 or recipe.native:
-        return image, slices.grid, told
-    return filled(image, slices, grid), grid, told
+    period = 2 + chosen(generator, 3)
+    poses = random_poses(drawn_faults["motion"], generator) if drawn_faults["motion"] else []
+    window = None
+    if drawn_faults["bottom"] or drawn_faults["crop"]:
+        window = random_window(slices.grid.shape, drawn_faults["bottom"], drawn_faults["crop"], generator)
+    scan = Scan(
+        slices,
+        phase,
+        snr,
+        white,
+        bias=drawn_faults["bias"],
+        poses=tuple(poses),
+        ghost=drawn_faults["ghosting"],
+        period=period,
+        gibbs=drawn_faults["gibbs"],
+        wrap=drawn_faults["wrap"],
+        window=window,
+        face=face,
+    )
+    return scan, {**told, "phase_axis": phase, "snr": snr, "white": white, **drawn_faults}
 
 
 def _slices(recipe: MriRecipe, generator: torch.Generator, grid: Grid) -> tuple[Stack, dict[str, Any]]:
