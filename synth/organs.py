@@ -44,12 +44,12 @@ _SELLA = (
     brick((-1.0, -1.6, -32.0), (6.5, 0.4, -22.5)),
 )
 _SELLA_FLOOR = (carved(ball(PITUITARY, (8.2, 6.6, 4.8)), lambda _x, _y, z: z - PITUITARY[2]),)
-COCHLEA = (26.0, 17.0, -35.5)
+COCHLEA = (24.5, 19.5, -37.5)
 _COCHLEA = (ball(COCHLEA, (3.4, 3.4, 2.8)),)
 _LUMEN = 1.2  # bone around the cochlea's fluid that a contour takes in (mm, assumed)
 _HIPPOCAMPUS = (
-    rod((22.0, 3.0, -18.5), (27.0, 28.0, -8.5), (6.6, 4.6)),
-    rod((27.0, 28.0, -8.5), (23.0, 34.0, -2.0), (4.0, 2.5)),
+    rod((22.5, 9.0, -17.5), (26.5, 28.0, -8.5), (6.4, 5.0)),
+    rod((26.5, 28.0, -8.5), (22.0, 38.0, -1.0), (4.6, 3.0)),
 )
 _LENS = (4.7, 2.1, 4.7)
 _LACRIMAL = (42.0, -55.0, -22.5)
@@ -104,7 +104,7 @@ def _eyes(how: Face, ax: Field, y: Field, z: Field, label: Field, paint: Paint) 
     depth = face.EYE[1] - how.eye + 5.6
     lens = ellipsoid(ax, y, z, (face.EYE[0], depth, face.EYE[2]), _LENS) < 0
     paint(eye & lens, Organ.LENS_L, Tissue.LENS)
-    near = ellipsoid(ax, y, z, _LACRIMAL, (7.8, 7.8, 7.8)) < 0
+    near = ellipsoid(ax, y, z, _LACRIMAL, (7.5, 7.5, 7.5)) < 0
     shell = (face.orbit(how, ax, y, z) < -0.4) & (face.eye(how, ax, y, z) > 0.6)
     soft = (label == Tissue.FAT) | (label == Tissue.SCALP)
     paint(near & shell & soft & (ax > face.EYE[0]) & (z > face.EYE[2]), Organ.LACRIMAL_L, Tissue.GLAND)
