@@ -8,17 +8,30 @@ import numpy as np
 import scipy.fft
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from imaging.grid import Grid
 from imaging.tissue import BONE, Tissue
 from imaging.volume import Quantity, Volume
 
-from .cells import Table, deviations, textured
-from .composition import mass_density, mean_hu, relative_electron_density
+from .cells import N_CODES, N_LEVELS, Codes, Table, deviations, textured
+from .composition import (
+    CROWN_DENSITY,
+    GOLD,
+    TITANIUM,
+    TITANIUM_DENSITY,
+    electron_density,
+    hounsfield,
+    mass_density,
+    mean_hu,
+    relative_electron_density,
+)
+from .metal import crowns, streaks, with_fillings
 from .protocol import Range, chosen, expect_range, uniform
-from .sampling import Image, offsets, profile_taps, sampled, voxel_taps
+from .sampling import Image, Taps, offsets, profile_taps, sampled, voxel_taps
 from .subject import Subject
 
+CROWN_HU = 30000.0  # of dental gold, where extended scales end
 LOWEST, HIGHEST = -1024.0, 3071.0  # what twelve bits hold
 
 Frequencies = Float[np.ndarray, "..."]
@@ -47,7 +60,7 @@ class CtRecipe:
     variation
         By how much the CT number of each soft tissue differs between subjects (standard deviation, HU).
     dental
-        Share of subjects with fillings or crowns that streak.
+        Share of subjects with crowns that streak, where the subject does not yet know whether it has any.
 
     Raises
     ------
@@ -107,16 +120,20 @@ def true_ct(
     ValueError
         If the grid is turned against the subject's.
     """
+    if "dental" not in subject.traits:
+        subject = with_fillings(subject, recipe.dental, generator)
     labels = subject.labels
     hu, traits = _hounsfield(recipe, generator)
-    codes = textured(labels, 4.0, generator)
+    codes, golden = textured(labels, 4.0, generator), crowns(labels)
+    if golden is not None:
+        codes[golden] = N_CODES
     taps = voxel_taps(labels.grid, grid)
     electrons, mass = _densities(hu)
     volumes = {
-        name: Volume(sampled(codes, table.reshape(-1), taps)[None], grid, quantity, labels.frame)
-        for name, table, quantity in (
-            ("electron_density", electrons, Quantity.DENSITY),
-            ("mass_density", mass, Quantity.MASS_DENSITY),
+        name: Volume(sampled(codes, _coded(table, crown), taps)[None], grid, quantity, labels.frame)
+        for name, table, quantity, crown in (
+            ("electron_density", electrons, Quantity.DENSITY, electron_density(GOLD, CROWN_DENSITY)),
+            ("mass_density", mass, Quantity.MASS_DENSITY, CROWN_DENSITY),
         )
     }
     thickness = max(uniform(generator, recipe.thickness), float(grid.spacing[2]))
@@ -126,10 +143,14 @@ def true_ct(
         labels.grid.shape[2], float(labels.grid.spacing[2]), offsets(labels.grid, grid)[2], thickness, 0.0
     )
     # Above the air around the head, so that what lies beyond the subject's grid is air as well.
-    image = sampled(codes, (hu + 1000).reshape(-1), (taps[0], taps[1], slices))
+    taps = (taps[0], taps[1], slices)
+    image = sampled(codes, _coded(hu + 1000, CROWN_HU + 1000), taps)
+    if bool((labels.data == Tissue.METAL).any()):
+        image = _with_streaks(image, codes, taps, float(hu[Tissue.METAL, 0]), grid, generator)
     image = reconstructed(image, (float(grid.spacing[0]), float(grid.spacing[1])), kernel, noise, generator)
     volumes["ct"] = Volume(image.sub_(1000).clamp_(LOWEST, HIGHEST)[None], grid, Quantity.HU, labels.frame)
-    return volumes, {**traits, "kernel": kernel, "noise": noise, "thickness": thickness}
+    traits |= {"kernel": kernel, "noise": noise, "thickness": thickness, "dental": subject.traits["dental"]}
+    return volumes, traits
 
 
 def _hounsfield(recipe: CtRecipe, generator: torch.Generator) -> tuple[Table, dict[str, Any]]:
@@ -140,6 +161,7 @@ def _hounsfield(recipe: CtRecipe, generator: torch.Generator) -> tuple[Table, di
     fixed = [Tissue.OUTSIDE, Tissue.AIR, Tissue.METAL, *BONE]
     shift[fixed] = 0.0
     hu = hu + shift
+    hu[Tissue.METAL] = hounsfield(TITANIUM, TITANIUM_DENSITY)
     hu[Tissue.SKULL] *= cortical
     hu[Tissue.MARROW] *= trabecular
     within = torch.full((len(hu),), 2.0)  # HU, within a soft tissue (assumed)
@@ -147,6 +169,28 @@ def _hounsfield(recipe: CtRecipe, generator: torch.Generator) -> tuple[Table, di
     within[list(BONE)] = recipe.texture * hu[list(BONE)]
     within[[Tissue.OUTSIDE, Tissue.AIR, Tissue.METAL, Tissue.CSF, Tissue.EYE]] = 0.0
     return hu[:, None] + within[:, None] * deviations(), {"cortical": cortical, "trabecular": trabecular}
+
+
+def _coded(table: Table, crown: float) -> Float[Tensor, " codes"]:
+    """A table by code, with dental gold after the tissues."""
+    return torch.cat([table.reshape(-1), torch.tensor([crown])])
+
+
+def _with_streaks(
+    image: Image,
+    codes: Codes,
+    taps: tuple[Taps, Taps, Taps],
+    titanium: float,
+    grid: Grid,
+    generator: torch.Generator,
+) -> Image:
+    shares = []
+    for first, last in ((Tissue.METAL * N_LEVELS, (Tissue.METAL + 1) * N_LEVELS), (N_CODES, N_CODES + 1)):
+        table = torch.zeros(N_CODES + 1)
+        table[first:last] = 1.0
+        shares.append(sampled(codes, table, taps))
+    linear = (1 + titanium / 1000, 1 + CROWN_HU / 1000)
+    return image + 1000 * streaks(image / 1000, shares[0], shares[1], linear, grid, generator)
 
 
 def _densities(hu: Table) -> tuple[Table, Table]:
