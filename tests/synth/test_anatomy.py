@@ -152,4 +152,4 @@ def test_the_prior_of_the_walk_holds_what_it_held_before_organs_were_told_apart(
     }
     for tissue, volume in before.items():
         same = [t for t in Tissue if SIMPLER.get(t, t) == tissue]
-        assert cc(mean, *same) == pytest.approx(volume, rel=0.006)
+        assert cc(mean, *same) == pytest.approx(volume, rel=0.006, abs=1.5)
