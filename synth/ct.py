@@ -38,7 +38,7 @@ Frequencies = Float[np.ndarray, "..."]
 
 # Frequency (1/mm) at which the response has fallen to a half, and the gain before it (assumed; soft tissue
 # kernels of head protocols resolve about 4, bone kernels about 9 line pairs a centimetre).
-KERNELS: dict[str, tuple[float, float]] = {"soft": (0.32, 0.0), "standard": (0.42, 0.0), "bone": (0.5, 1.2)}
+KERNELS: dict[str, tuple[float, float]] = {"soft": (0.32, 0.0), "standard": (0.42, 0.0), "bone": (0.55, 4.0)}
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ _EXCITED = 1000.0  # Hz off resonance that a selective pulse of 2 kHz still exci
 _ROUNDS, _CLOSE = 40, 0.01  # of the search for the inverse, and where it may stop (mm)
 _PLANES = 8
 
-Lattice = Float[Tensor, "a b c"]
-Vectors = Float[Tensor, "3 a b c"]
+Lattice = Float[Tensor, "p q r"]
+Vectors = Float[Tensor, "3 p q r"]
 
 
 def susceptibility_displacement(hertz: Lattice, axis: int, bandwidth: float) -> Vectors:
@@ -192,7 +192,7 @@ def kept_signal(hertz: Lattice, step: float, voxel: tuple[float, float, float], 
     return out
 
 
-def on_grid(field: Vectors, lattice: Grid, grid: Grid) -> Vectors:
+def on_grid(field: Vectors, lattice: Grid, grid: Grid) -> Float[Tensor, "3 i j k"]:
     """A displacement at the voxels of a grid, linear between the points of its lattice."""
     return torch.stack(
         [

@@ -10,7 +10,7 @@ from imaging.grid import Grid
 from imaging.tissue import BRAIN, Tissue
 from imaging.volume import Quantity, Volume
 
-from .sampling import Image
+from .sampling import Image, Resized
 
 Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -81,7 +81,7 @@ def windowed(image: Image, window: Window) -> Image:
     return out
 
 
-def cropped(image: Image, grid: Grid, window: Window) -> tuple[Image, Grid]:
+def cropped(image: Image, grid: Grid, window: Window) -> tuple[Resized, Grid]:
     """A window of an image, on the grid of its own voxels."""
     where = tuple(slice(*ends) for ends in window)
     affine = np.array(grid.affine)

@@ -16,9 +16,10 @@ from imaging.grid import Grid
 
 _OUT_AT_ONCE = 8  # planes of the result computed together, so that they stay in the cache
 
-Cells = UInt8[Tensor, "a b c"]
+Cells = UInt8[Tensor, "_ _ _"]
 Image = Float[Tensor, "i j k"]
-Places = Float64[np.ndarray, " n"]
+Resized = Float[Tensor, "_ _ _"]
+Places = Float64[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +179,7 @@ def sampled(cells: Cells, table: Float[Tensor, " codes"], taps: tuple[Taps, Taps
     return out
 
 
-def interpolated(data: Image, coarse: Grid, grid: Grid) -> Image:
+def interpolated(data: Resized, coarse: Grid, grid: Grid) -> Image:
     """Values of a coarse lattice at the voxels of a finer one, linear along each axis.
 
     Raises

@@ -6,7 +6,7 @@ import numpy as np
 
 from imaging.grid import Grid
 
-from .sampling import Image, Taps, along, box_taps, linear_taps, offsets, profile_taps
+from .sampling import Image, Resized, Taps, along, box_taps, linear_taps, offsets, profile_taps
 
 ORIENTATIONS = ("sagittal", "coronal", "axial")  # normal to i, j, k of an upright grid
 _EDGE = 0.1  # standard deviation of a slice's edges relative to its thickness (assumed)
@@ -92,7 +92,7 @@ def slice_taps(fine: Grid, stack: Stack) -> tuple[Taps, Taps, Taps]:
     return out[0], out[1], out[2]
 
 
-def filled(image: Image, stack: Stack, grid: Grid) -> Image:
+def filled(image: Image, stack: Stack, grid: Grid) -> Resized:
     """Slices interpolated to the grid that they cover, linearly from one to the next."""
     centers = offsets(stack.grid, grid)[stack.axis]
     step = float(stack.grid.spacing[stack.axis])

@@ -5,7 +5,7 @@ import torch
 
 from imaging.tissue import Tissue
 from synth import contrast
-from synth.contrast import InversionRecovery, Mprage, SpinEcho
+from synth.contrast import InversionRecovery, Mprage, SpinEcho, SpoiledGradientEcho
 from synth.tissues import PROPERTIES, column
 
 
@@ -128,3 +128,65 @@ def test_a_train_that_does_not_fit_is_refused() -> None:
     one = torch.ones(1)
     with pytest.raises(ValueError, match="fits TI and TR"):
         contrast.mprage(one, one, one, Mprage(tr=1000.0))
+
+
+def bloch_spoiled(t1: float, sequence: SpoiledGradientEcho) -> float:
+    """Longitudinal magnetisation pulse by pulse, with the transverse part thrown away after each."""
+    alpha = math.radians(sequence.flip)
+    mz = 1.0
+    for _ in range(4000):
+        mz = 1 + (mz * math.cos(alpha) - 1) * math.exp(-sequence.tr / t1)
+    return mz * math.sin(alpha)
+
+
+@pytest.mark.parametrize(("t1", "flip"), [(382.0, 70.0), (1084.0, 20.0), (4300.0, 5.0)])
+def test_spoiled_gradient_echo_agrees_with_magnetisation_followed_pulse_by_pulse(
+    t1: float, flip: float
+) -> None:
+    sequence = SpoiledGradientEcho(tr=25.0, te=0.0, flip=flip)
+    closed = contrast.spoiled_gradient_echo(torch.ones(1), torch.tensor([t1]), torch.ones(1), sequence)
+    assert float(closed) == pytest.approx(bloch_spoiled(t1, sequence), rel=1e-4)
+
+
+@pytest.mark.parametrize("t1", [500.0, 1500.0])
+def test_a_spoiled_gradient_echo_is_brightest_at_the_ernst_angle(t1: float) -> None:
+    flips = torch.arange(1.0, 90.0, 0.25)
+    one = torch.ones(1)
+    signal = [
+        float(contrast.spoiled_gradient_echo(one, t1 * one, one, SpoiledGradientEcho(20.0, 0.0, float(f))))
+        for f in flips
+    ]
+    best = float(flips[int(torch.tensor(signal).argmax())])
+    assert best == pytest.approx(contrast.ernst_angle(t1, 20.0), abs=0.25)
+
+
+def test_ninety_degrees_without_memory_is_saturation_recovery() -> None:
+    sequence = SpoiledGradientEcho(tr=300.0, te=0.0, flip=90.0)
+    signal = contrast.spoiled_gradient_echo(torch.ones(1), torch.tensor([900.0]), torch.ones(1), sequence)
+    assert float(signal) == pytest.approx(1 - math.exp(-300 / 900), rel=1e-6)
+
+
+@pytest.mark.parametrize("field", [1.5, 3.0])
+def test_t2_star_is_shorter_than_t2_and_shorter_still_at_3_tesla(field: float) -> None:
+    t2 = torch.tensor([70.0])
+    assert float(contrast.t2_star(t2, field)) < 70
+    assert float(contrast.t2_star(t2, 3.0)) < float(contrast.t2_star(t2, 1.5))
+
+
+@pytest.mark.parametrize("kind", ["spin_echo", "inversion_recovery", "mprage", "spoiled_gradient_echo"])
+def test_every_signal_equation_has_the_gradient_of_its_differences(kind: str) -> None:
+    sequence = {
+        "spin_echo": contrast.T2,
+        "inversion_recovery": contrast.FLAIR,
+        "mprage": contrast.T1,
+        "spoiled_gradient_echo": SpoiledGradientEcho(200.0, 4.0, 60.0),
+    }[kind]
+    # Seconds instead of milliseconds, so that differences of 1e-6 are small.
+    values = [
+        torch.tensor(v, dtype=torch.double, requires_grad=True) for v in ([0.8, 0.7], [1.1, 1.6], [0.07, 0.1])
+    ]
+
+    def signal(pd: torch.Tensor, t1: torch.Tensor, t2: torch.Tensor) -> torch.Tensor:
+        return getattr(contrast, kind)(pd, 1000 * t1, 1000 * t2, sequence)
+
+    assert torch.autograd.gradcheck(signal, tuple(values))
