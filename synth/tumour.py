@@ -13,20 +13,11 @@ from imaging.tissue import Tissue
 from imaging.volume import Quantity, Volume
 
 from .artefacts import texture
+from .growth import FASTEST, SPEED, conductances, spread, time_step
+from .statistics import GLIOMA_PLACES
 
-# Share of glioblastomas by lobe: Larjavaara et al., Neuro-Oncology 9, 319 (2007); the rest of
-# their 1 % or deep sites is left out. Centre (distance from the midline, y, z in LPS mm from the
-# anterior commissure) and spread (mm).
-_LOBES = (
-    (0.40, (26.0, -38.0, 22.0), (5.0, 12.0, 10.0)),
-    (0.29, (46.0, 12.0, -14.0), (3.0, 10.0, 4.0)),
-    (0.14, (30.0, 48.0, 34.0), (6.0, 9.0, 8.0)),
-    (0.03, (24.0, 78.0, 6.0), (4.0, 5.0, 6.0)),
-)
 _STEP = 2.0  # growth is computed at this voxel size (mm) or the map's own, if coarser
 _WINDOW = 62.0  # half edge of the cube that a tumour may fill (mm)
-_SPEED = {Tissue.WHITE: 7.0, Tissue.GREY: 1.6, Tissue.CSF: 0.2}  # D/ρ (mm²)
-_FASTEST = 20.0  # D/ρ at the most (mm²), which bounds the time step
 
 
 @dataclass(frozen=True)
@@ -57,9 +48,7 @@ def random_growth(generator: torch.Generator) -> Growth:
 def grow(labels: Volume, growth: Growth, generator: torch.Generator) -> Volume:
     """Labels with a glioblastoma in one lobe of one side.
 
-    Cells spread and divide after Swanson, Alvord & Murray, Cell Prolif. 33, 317 (2000):
-    ∂u/∂t = ∇·(D∇u) + ρ u (1 − u), with D several times greater in white matter than in grey;
-    time is counted in 1/ρ. Growth ends at the volume asked for.
+    Cells spread and divide as `synth.growth` has it. Growth ends at the volume asked for.
 
     Parameters
     ----------
@@ -98,11 +87,12 @@ def _seed(tissue: Tensor, labels: Volume, generator: torch.Generator) -> tuple[i
     white = torch.nonzero(tissue == Tissue.WHITE)
     if len(white) == 0:
         raise ValueError("expected a brain with white matter to grow a tumour in, got none")
-    shares = torch.tensor([share for share, _, _ in _LOBES])
-    lobe = _LOBES[int(torch.multinomial(shares, 1, generator=generator))]
+    lobes = [place for place in GLIOMA_PLACES if place.name != "deep"]
+    shares = torch.tensor([lobe.share for lobe in lobes])
+    lobe = lobes[int(torch.multinomial(shares, 1, generator=generator))]
     side = 1.0 if float(torch.rand(1, generator=generator)) < 0.5 else -1.0
     jitter = torch.randn(3, generator=generator).clamp(-1.5, 1.5)
-    place = torch.tensor(lobe[1]) + jitter * torch.tensor(lobe[2])
+    place = torch.tensor(lobe.center) + jitter * torch.tensor(lobe.spread)
     place[0] *= side
     affine = torch.from_numpy(labels.grid.affine.copy()).float()
     world = white.float() @ affine[:3, :3].T + affine[:3, 3]
@@ -122,42 +112,23 @@ def _spread(
     n_i, n_j, n_k = (max(round(n * spacing / step), 2) for n in part.shape)
     size = (n_i, n_j, n_k)
     speed = torch.zeros(max(Tissue) + 1)
-    for tissue, value in _SPEED.items():
+    for tissue, value in SPEED.items():
         speed[tissue] = value
     diffusion = interpolate(speed[part.long()][None, None], size=size, mode="area")[0, 0]
     # Growth is uneven: some directions run ahead.
-    diffusion = (diffusion * torch.exp(0.6 * texture(size, 14.0, step, generator))).clamp(max=_FASTEST)
-    faces = [_between(diffusion, axis) / step**2 for axis in range(3)]
+    diffusion = (diffusion * torch.exp(0.6 * texture(size, 14.0, step, generator))).clamp(max=FASTEST)
     u = torch.zeros(size)
     start = tuple(min(int((s + 0.5) * spacing / step), n - 1) for s, n in zip(seed, size, strict=True))
     u[start] = 1.0
     wanted = growth.volume_cc * 1000 / step**3
-    dt = min(0.9 * step**2 / (6 * _FASTEST), 0.1)
-    for _ in range(round(40 / dt)):
-        if float((u > 0.5).sum()) >= wanted:
-            return interpolate(u[None, None], size=part.shape, mode="trilinear", align_corners=False)[0, 0]
-        u = u + dt * (_divergence(u, faces) + u * (1 - u))
-    raise ValueError(
-        f"expected room for a tumour of {growth.volume_cc:.0f} cc, "
-        f"got {float((u > 0.5).sum()) * step**3 / 1000:.0f} cc; ask for a smaller one"
-    )
-
-
-def _between(diffusion: Tensor, axis: int) -> Tensor:
-    # Harmonic mean of neighbours, so that nothing leaks through a barrier.
-    n = diffusion.shape[axis] - 1
-    a, b = diffusion.narrow(axis, 0, n), diffusion.narrow(axis, 1, n)
-    return 2 * a * b / (a + b).clamp(min=1e-6)
-
-
-def _divergence(u: Tensor, faces: list[Tensor]) -> Tensor:
-    out = torch.zeros_like(u)
-    for axis, face in enumerate(faces):
-        n = u.shape[axis] - 1
-        flux = face * (u.narrow(axis, 1, n) - u.narrow(axis, 0, n))
-        out.narrow(axis, 0, n).add_(flux)
-        out.narrow(axis, 1, n).sub_(flux)
-    return out
+    steps = (step, step, step)
+    u, reached = spread(u, conductances(diffusion, steps), time_step(steps), wanted)
+    if reached < wanted:
+        raise ValueError(
+            f"expected room for a tumour of {growth.volume_cc:.0f} cc, "
+            f"got {reached * step**3 / 1000:.0f} cc; ask for a smaller one"
+        )
+    return interpolate(u[None, None], size=part.shape, mode="trilinear", align_corners=False)[0, 0]
 
 
 def _parts(
