@@ -10,6 +10,7 @@ from .cli_evaluate import evaluate_app
 from .cli_report import report
 from .cli_robust import register as register_robust
 from .cli_rtplan import register as register_rtplan
+from .cli_synth import synth_app
 from .console import RESEARCH_ONLY, answer, one_sentence, progress_bar
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ machine_app = typer.Typer(
 )
 app.add_typer(machine_app, name="machine")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(synth_app, name="synth")
 app.command()(report)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]

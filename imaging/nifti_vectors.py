@@ -7,6 +7,7 @@ intent does not say, and is refused.
 """
 
 import contextlib
+import gzip
 import zlib
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from jaxtyping import Float32
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from .atomic import whole_file
 from .grid import Grid
 from .volume import Quantity, Volume, expect_finite
 
 _UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError)
 _LPS, _RAS = 1007, 1006  # intents VECTOR and DISPVECT
+_GZIP_LEVEL = 4
 _TURN = {_LPS: (1.0, 1.0, 1.0), _RAS: (-1.0, -1.0, 1.0)}
 
 
@@ -54,6 +57,35 @@ def read_displacement(path: Path) -> Volume:
         )
     turned = np.moveaxis(_values(image) * np.array(_TURN[intent], dtype=np.float32), -1, 0)
     return expect_finite(Volume(torch.from_numpy(turned.copy()), _grid(image), Quantity.DISPLACEMENT))
+
+
+def write_displacement(volume: Volume, path: Path) -> None:
+    """A displacement (mm, LPS) as a NIfTI-1 file (``.nii.gz``) of ITK's intent VECTOR, whole or not at all.
+
+    The same field gives the same bytes every time.
+
+    Raises
+    ------
+    ValueError
+        If the volume is no displacement of three components, or the name is not that of a NIfTI file.
+    """
+    volume.expect(Quantity.DISPLACEMENT)
+    if volume.data.shape[0] != 3:
+        raise ValueError(f"expected a displacement of 3 components, got {volume.data.shape[0]}")
+    if not path.name.endswith(".nii.gz"):
+        raise ValueError("expected a file name that ends in .nii.gz")
+    vectors = volume.data.detach().cpu().float().permute(1, 2, 3, 0)[:, :, :, None].numpy()
+    image = nib.Nifti1Image(vectors, np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.grid.affine)
+    image.set_sform(image.affine, code="scanner")
+    image.set_qform(image.affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    image.header["intent_code"] = _LPS
+    with (
+        whole_file(path) as part,
+        part.open("wb") as file,
+        gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as zipped,
+    ):
+        zipped.write(image.to_bytes())
 
 
 def _grid(image: nib.Nifti1Image) -> Grid:

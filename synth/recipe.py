@@ -138,21 +138,24 @@ class About:
         Under which licence the cases are passed on; a URL or an SPDX name.
     creator
         Who made it.
+    url
+        Where it can be had; empty where nowhere.
 
     Raises
     ------
     ValueError
-        If one of them is empty or does not fit on a line.
+        If name, licence or creator are empty, or one of them does not fit on a line.
     """
 
     name: str = "Spindose synthetic brain-tumour cohort"
     licence: str = "https://creativecommons.org/licenses/by/4.0/"
     creator: str = "Spindose"
+    url: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("name", "licence", "creator"):
+        for name in ("name", "licence", "creator", "url"):
             text = getattr(self, name)
-            if not text.strip() or not text.isprintable():
+            if not text.isprintable() or not (text.strip() or name == "url"):
                 raise ValueError(f"expected {name} as one line of text, got {text!r}")
 
 
