@@ -54,7 +54,8 @@ class CtRecipe:
     thickness
         Of slices (mm).
     cortical, trabecular
-        Factor on the CT number of compact and of spongy bone, one of each subject.
+        Factor on the CT number of compact and of spongy bone, one of each subject, beside the density of bone
+        that its anatomy tells.
     texture
         Variation of bone within a subject (standard deviation, relative).
     variation
@@ -71,8 +72,8 @@ class CtRecipe:
     kernels: tuple[str, ...] = ("soft", "standard", "bone")
     noise: Range = (3.0, 9.0)
     thickness: Range = (1.0, 2.5)
-    cortical: Range = (0.85, 1.15)
-    trabecular: Range = (0.6, 1.4)
+    cortical: Range = (0.93, 1.07)
+    trabecular: Range = (0.7, 1.3)
     texture: float = 0.12
     variation: float = 2.0
     dental: float = 0.3
@@ -123,7 +124,9 @@ def true_ct(
     if "dental" not in subject.traits:
         subject = with_fillings(subject, recipe.dental, generator)
     labels = subject.labels
-    hu, traits = _hounsfield(recipe, generator)
+    # The anatomy may have drawn how dense its bone is; what is left here is the scanner's and the marrow's.
+    bone = float(subject.traits.get("anatomy", {}).get("bone_density", 1.0))
+    hu, traits = _hounsfield(recipe, bone, generator)
     codes, golden = textured(labels, 4.0, generator), crowns(labels)
     if golden is not None:
         codes[golden] = N_CODES
@@ -153,11 +156,13 @@ def true_ct(
     return volumes, traits
 
 
-def _hounsfield(recipe: CtRecipe, generator: torch.Generator) -> tuple[Table, dict[str, Any]]:
+def _hounsfield(recipe: CtRecipe, bone: float, generator: torch.Generator) -> tuple[Table, dict[str, Any]]:
     """CT number of each tissue of one subject at each level of its texture."""
     hu = mean_hu()
-    cortical, trabecular = uniform(generator, recipe.cortical), uniform(generator, recipe.trabecular)
+    cortical, trabecular = (bone * uniform(generator, r) for r in (recipe.cortical, recipe.trabecular))
     shift = recipe.variation * torch.randn(len(hu), generator=generator).clamp(-2, 2)
+    # Mucus in a sinus is anything from thin to inspissated (assumed).
+    shift[Tissue.FLUID] = 4 * shift[Tissue.FLUID] + 2.5 * recipe.variation
     fixed = [Tissue.OUTSIDE, Tissue.AIR, Tissue.METAL, *BONE]
     shift[fixed] = 0.0
     hu = hu + shift

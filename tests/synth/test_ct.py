@@ -273,3 +273,9 @@ def test_subjects_with_crowns_are_as_many_as_asked_for() -> None:
 def test_a_recipe_that_makes_no_sense_is_refused(change: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         replace(STILL, **change)
+
+
+def test_bone_is_as_dense_as_the_anatomy_says() -> None:
+    frail = replace(skull(), traits={"anatomy": {"bone_density": 0.7}, "dental": {"crowns": 0}})
+    normal, less = (float(scan(STILL, who=who)["ct"].data.max()) for who in (skull(), frail))
+    assert less == pytest.approx(0.7 * normal, rel=0.05)

@@ -267,3 +267,24 @@ def test_a_protocol_or_chance_that_cannot_be_is_refused() -> None:
         Chance(2.0, 0.0, 1.0)
     with pytest.raises(ValueError, match="two finite numbers"):
         Protocol((100.0, float("inf")), (1.0, 2.0))
+
+
+def test_fat_is_brighter_after_a_train_of_echoes_than_its_single_echo_t2_lets_it_be() -> None:
+    # Henkelman et al. 1994: why fat is bright in RARE and fast spin-echo imaging.
+    body = random_body(3.0, 0.0, torch.Generator())
+    single = signal(SpinEcho(4000.0, 100.0), body.pd, body.t1, body.t2, 3.0)
+    table = physical_table(SpinEcho(4000.0, 100.0), body)
+    assert float(table[Tissue.FAT].mean()) > 1.5 * float(single[Tissue.FAT] / single[Tissue.WHITE])
+    assert float(table[Tissue.SCALP].mean()) < 1.0
+
+
+def test_a_cropped_native_scan_has_a_smaller_grid_and_the_same_one_is_dark_outside(
+    subject: Subject, grid: Grid
+) -> None:
+    recipe = replace(CLEAN, contrasts=("t1",), bottom=Chance(1.0, 0.3, 0.3))
+    dark, small = (shot(subject, grid, replace(recipe, native=n))["t1"] for n in (False, True))
+    cut = grid.shape[2] - small.grid.shape[2]
+    assert cut == round(0.3 * grid.shape[2])
+    assert float(dark.data[..., :cut].max()) == 0.0
+    assert torch.equal(dark.data[..., cut:], small.data)
+    assert small.grid.affine[2, 3] == pytest.approx(grid.affine[2, 3] + 4.0 * cut)
