@@ -76,6 +76,7 @@ class Parts:
     """The solids of one face, by what they are made of."""
 
     bone: tuple[Solid, ...]
+    whole: dict[str, Solid]
     sinuses: dict[str, Solid]
     air: tuple[Solid, ...]
     eye: tuple[Solid, ...]
@@ -88,7 +89,7 @@ class Parts:
 @cache
 def parts(face: Face) -> Parts:
     """The solids of a face."""
-    sinuses = _sinuses(face)
+    whole, sinuses = _sinuses(face)
     jaw = [
         *bent(_MANDIBLE, 5.0),
         *(raised(s, -7.0) for s in bent(_MANDIBLE, 4.5)),
@@ -127,7 +128,7 @@ def parts(face: Face) -> Parts:
     )
     globe = ball(EYE, (face.eye, face.eye, face.eye))
     air = (*sinuses.values(), *_airways())
-    return Parts(tuple(bone), sinuses, air, (globe,), _eye_muscles(), canal, tuple(jaw), tuple(crowns))
+    return Parts(tuple(bone), whole, sinuses, air, (globe,), _eye_muscles(), canal, tuple(jaw), tuple(crowns))
 
 
 def bone(face: Face, ax: Field, y: Field, z: Field) -> Field:
@@ -193,10 +194,14 @@ def _labyrinth(face: Face) -> Solid:
     return brick((1.0, -58.0, -35.0 - half), (11.0, -17.0, -35.0 + half))
 
 
-def _sinuses(face: Face) -> dict[str, Solid]:
+def _sinuses(face: Face) -> tuple[dict[str, Solid], dict[str, Solid]]:
+    """The sinuses before and after walls are left in them."""
     mastoid = ball((53.0, 36.0, -48.0), _scaled((8.0, 9.0, 11.0), face.mastoid))
     frontal = ball((10.0, -69.5, -15.0), _scaled((10.0, 3.5, 8.0), face.frontal))
-    return {
+    whole = dict(
+        zip(SINUSES, (_maxillary(face), frontal, _labyrinth(face), _sphenoid(face), mastoid), strict=True)
+    )
+    return whole, {
         "maxillary": _maxillary(face),
         "frontal": carved(frontal, _off_the_midline),
         "ethmoid": carved(_labyrinth(face), _septa(8.0, face.cells)),
