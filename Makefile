@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEER := benchmarks/peer/.venv
 DICOMPYLER := benchmarks/peer/dicompyler/.venv
+SYNTHESIS := benchmarks/peer/synthesis/.venv
 OUT ?= demo
 export OMP_WAIT_POLICY ?= PASSIVE
 export SPINDOSE_DATA ?= $(abspath $(wildcard ../shared/data))
@@ -27,7 +28,7 @@ lint: install
 bench: install bench-peer
 	$(BIN)/python -m benchmarks
 
-bench-peer: $(PEER)/installed $(DICOMPYLER)/installed
+bench-peer: $(PEER)/installed $(DICOMPYLER)/installed $(SYNTHESIS)/installed
 
 install: $(VENV)/installed
 
@@ -42,10 +43,16 @@ $(DICOMPYLER)/installed: benchmarks/peer/dicompyler/requirements.txt
 	$(DICOMPYLER)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+$(SYNTHESIS)/installed: benchmarks/peer/synthesis/requirements.txt
+	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(SYNTHESIS) || python3 -m venv $(SYNTHESIS)
+	$(SYNTHESIS)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(SYNTHESIS)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 $(PEER)/installed: benchmarks/peer/requirements.txt
 	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(PEER) || python3 -m venv $(PEER)
 	$(PEER)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peer/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEER) $(DICOMPYLER) demo .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(PEER) $(DICOMPYLER) $(SYNTHESIS) demo .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -11,6 +11,7 @@ from .cli_report import report
 from .cli_robust import register as register_robust
 from .cli_rtplan import register as register_rtplan
 from .cli_synth import synth_app
+from .cli_train import train_app
 from .console import RESEARCH_ONLY, answer, one_sentence, progress_bar
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ machine_app = typer.Typer(
 )
 app.add_typer(machine_app, name="machine")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(train_app, name="train")
 app.add_typer(synth_app, name="synth")
 app.command()(report)
 

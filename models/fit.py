@@ -55,12 +55,12 @@ class Fit:
     steps: int = 0
     budget_s: float = 0.0
     batch: int = 1
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
     weight_decay: float = 1e-4
     warmup: int = 40
     average: float = 0.99
     checkpoint_s: float = 120.0
-    workers: int = 1
+    workers: int = 0
 
     def __post_init__(self) -> None:
         if min(asdict(self).values()) < 0 or self.batch < 1:

@@ -28,7 +28,7 @@ class UNetConfig:
     inputs, outputs
         Channels that go in and out.
     features
-        Channels of the five levels, and of the last layer.
+        Channels of the five levels, and of the last layer, which must be able to hold eight answers a place.
 
     Raises
     ------
@@ -38,7 +38,7 @@ class UNetConfig:
 
     inputs: int = 1
     outputs: int = 10
-    features: tuple[int, ...] = (32, 48, 96, 128, 128, 32)
+    features: tuple[int, ...] = (32, 48, 96, 128, 128, 96)
 
     def __post_init__(self) -> None:
         if len(self.features) != 6 or min(self.inputs, self.outputs, *self.features) < 1:

@@ -74,7 +74,7 @@ def random_look(generator: torch.Generator) -> Look:
     for alike, share in ((BONE, 0.3), (BRAIN[:3], 0.15), ((Tissue.SCALP, Tissue.FAT, Tissue.GLAND), 0.4)):
         if float(torch.rand(1, generator=generator)) < share:
             mean[list(alike)] = float(mean[alike[0]])
-    mean = mean + 0.25 * torch.rand(1, generator=generator) * torch.randn(_N, N_CLUSTERS, generator=generator)
+    mean = mean + 0.1 * torch.rand(1, generator=generator) * torch.randn(_N, N_CLUSTERS, generator=generator)
     dark = float(torch.rand(1, generator=generator)) < 0.9
     mean[Tissue.OUTSIDE] = 0.0 if dark else 0.3 * float(torch.rand(1, generator=generator))
     mean[Tissue.AIR] = mean[Tissue.OUTSIDE]

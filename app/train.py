@@ -1,0 +1,150 @@
+"""``spindose train``: synthetic samples and a recipe joined, with the card of what comes out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from imaging.atomic import whole_file
+from models.weights import save_weights
+from mr2ct.tissue_net import TissueNet, train
+from synth.on_the_fly import OnTheFly, Randomisation
+from synth.subject import Subject
+
+from .console import RESEARCH_ONLY, Progress
+from .training_heads import Heads, kept_library
+
+_LIMITS = (
+    "Trained on synthetic heads alone: no real scan was seen. Adults only; one contrast at a time. Tumours "
+    "are glioblastomas, low-grade gliomas, meningiomas and metastases as the cohort draws them. "
+)
+
+
+@dataclass(frozen=True)
+class TissueRun:
+    """One training of the tissue network.
+
+    Parameters
+    ----------
+    heads
+        Heads that samples come from.
+    samples
+        How they differ.
+    recipe
+        Network and training.
+    seed
+        Of samples and first weights.
+    """
+
+    heads: Heads = field(default_factory=Heads)
+    samples: Randomisation = field(
+        default_factory=lambda: Randomisation(
+            shape=(96, 112, 96), spacing=2.0, cut=60.0, artefacts=0.4, stripped=0.05
+        )
+    )
+    recipe: TissueNet = field(default_factory=TissueNet)
+    seed: int = 0
+
+
+def budgeted(run: TissueRun, budget_s: float) -> TissueRun:
+    """The same run with another budget of time (s)."""
+    return replace(run, recipe=replace(run.recipe, fit=replace(run.recipe.fit, budget_s=budget_s)))
+
+
+def train_tissues(
+    run: TissueRun,
+    out: Path,
+    progress: Progress,
+    given: Sequence[Subject] = (),
+    data: str = "built-in anatomy",
+    device: str = "cpu",
+) -> Mapping[str, Any]:
+    """Trains the tissue network into ``out``; an earlier run there is gone on with.
+
+    Parameters
+    ----------
+    run
+        Heads, samples, network.
+    out
+        Gets ``tissues.safetensors`` with its card, ``losses.jsonl`` and ``losses.png``.
+    progress
+        Called with what happens and the share that is done.
+    given
+        Anatomies to vary beside the built-in one.
+    data
+        Where they come from, for the card.
+    device
+        Where it trains.
+
+    Returns
+    -------
+    Mapping
+        Steps, seconds and last loss.
+    """
+    library = kept_library(run.heads, given, out / "heads.safetensors", progress)
+    library = replace(library, labels=library.labels.to(device))
+    recipe = run.recipe
+    if device != "cpu":  # samples are made where the library is, by the process that trains
+        recipe = replace(recipe, fit=replace(recipe.fit, workers=0))
+    samples = OnTheFly(library, run.samples, run.seed)
+    net, took = train(recipe, samples, out / "checkpoint", progress, device, run.seed)
+    save_weights(net.state_dict(), card(run, took, data), out / "tissues.safetensors")
+    _draw_losses(out / "checkpoint" / "losses.jsonl", out / "losses.png")
+    return took
+
+
+def card(run: TissueRun, took: Mapping[str, Any], data: str) -> dict[str, Any]:
+    """What the weights are, for whoever uses them; the metrics are those of training."""
+    return {
+        "name": "tissues",
+        "does": "Tissue classes of a head from one MRI of any contrast",
+        "config": asdict(run.recipe.net) | {"spacing": run.recipe.spacing},
+        "data": f"{run.heads.count} synthetic heads ({data}), deformed and rendered anew for every step",
+        "licence": "Apache-2.0; label maps given with --anatomy have licences of their own",
+        "split": "no real image in training; real heads are for testing only",
+        "budget": dict(took),
+        "metrics": {"training_loss": took["loss"]},
+        "limits": _LIMITS + RESEARCH_ONLY,
+        "run": asdict(run),
+        "version": version("spindose"),
+    }
+
+
+def _draw_losses(lines: Path, picture: Path) -> None:
+    losses = [json.loads(line)["loss"] for line in lines.read_text(encoding="utf-8").splitlines()]
+    figure = Figure(figsize=(7, 4), dpi=110)
+    FigureCanvasAgg(figure)
+    ax = figure.add_subplot()
+    ax.plot(losses, color="#b0c4de", linewidth=0.6)
+    n = min(50, len(losses))
+    smooth = [sum(losses[i - n : i]) / n for i in range(n, len(losses) + 1)] if n else []
+    ax.plot(range(n, n + len(smooth)), smooth, color="#1f4e79", label=f"mean of {n} steps")
+    ax.set_xlabel("step")
+    ax.set_ylabel("training loss")
+    ax.legend(frameon=False)
+    with whole_file(picture) as part:
+        figure.savefig(part, metadata={"Software": None})
+
+
+def parse_budget(text: str) -> float:
+    """Seconds of a budget such as ``90s``, ``25m`` or ``2h``.
+
+    Raises
+    ------
+    ValueError
+        If it is not a positive number with one of these units.
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = text[:-1], text[-1:]
+    try:
+        seconds = float(number) * units[unit]
+    except (ValueError, KeyError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"expected a budget such as 90s, 25m or 2h, got {text!r}")
+    return seconds
