@@ -3,7 +3,7 @@
 A CT number and a composition leave one density open; mass and electrons follow exactly. So the table
 of CT numbers (`synth.tissues`) is the only thing chosen, and HU, electron density and mass density
 agree by the stoichiometric relation of Schneider, Bortfeld & Schlegel, Phys. Med. Biol. 45, 459
-(2000), eq. 8.
+(2000).
 
 Sources
 -------
@@ -138,7 +138,7 @@ def electrons_per_mass(composition: Composition) -> float:
 
 
 def attenuation_per_mass(composition: Composition) -> float:
-    """Attenuation per gram of the beam of a CT at 120 kV, relative to water's (Schneider et al., eq. 8).
+    """Attenuation per gram of the beam of a CT at 120 kV, relative to water's (Schneider et al.).
 
     Above calcium the parametrisation was never meant to hold.
     """

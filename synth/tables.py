@@ -24,7 +24,7 @@ _WITHIN = dict.fromkeys(Tissue, 0.03) | {
     Tissue.INFILTRATION: 0.08,
 }
 # Trains of refocusing pulses undo the coupling of fat's protons, so that fat decays more slowly than after a
-# single echo: Henkelman et al., J. Magn. Reson. Imaging 4, 533 (1994); how much more slowly is assumed.
+# single echo: Henkelman et al., J. Magn. Reson. Imaging 2, 533 (1992); how much more slowly is assumed.
 _FATTY = [Tissue.FAT, Tissue.MARROW]
 _TURBO_FAT = 2.0
 _TURBO_ECHO = 50.0  # ms; scanners make no longer echoes without a train

@@ -1,11 +1,14 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_erosion
 
 from imaging.grid import Grid, axial
+from imaging.nifti import read_nifti
 from imaging.phantoms import sphere
 from imaging.tissue import Tissue
 from imaging.volume import Quantity, Volume, expect_finite
@@ -270,7 +273,7 @@ def test_a_protocol_or_chance_that_cannot_be_is_refused() -> None:
 
 
 def test_fat_is_brighter_after_a_train_of_echoes_than_its_single_echo_t2_lets_it_be() -> None:
-    # Henkelman et al. 1994: why fat is bright in RARE and fast spin-echo imaging.
+    # Henkelman et al. 1992: why fat is bright in RARE and fast spin-echo imaging.
     body = random_body(3.0, 0.0, torch.Generator())
     single = signal(SpinEcho(4000.0, 100.0), body.pd, body.t1, body.t2, 3.0)
     table = physical_table(SpinEcho(4000.0, 100.0), body)
@@ -288,3 +291,31 @@ def test_a_cropped_native_scan_has_a_smaller_grid_and_the_same_one_is_dark_outsi
     assert float(dark.data[..., :cut].max()) == 0.0
     assert torch.equal(dark.data[..., cut:], small.data)
     assert small.grid.affine[2, 3] == pytest.approx(grid.affine[2, 3] + 4.0 * cut)
+
+
+@pytest.mark.data
+def test_signal_equations_predict_the_contrast_of_a_real_head(data: Path) -> None:
+    # Colin27: spoiled gradient echo at 1.5 T, TR 18, TE 10 ms, 30 degrees (Holmes et al., J. Comput. Assist.
+    # Tomogr. 22, 324 (1998)).
+    labels = read_nifti(data / "head" / "colin27_labels.nii.gz", Quantity.LABEL)
+    real = read_nifti(data / "head" / "colin27_t1.nii.gz", Quantity.MR).data[0].float()
+    labels = replace(labels, data=labels.data.to(torch.uint8))
+    head = Subject(labels, replace(labels, data=torch.zeros_like(labels.data)))
+    fixed = Protocol((18.0, 18.0), (10.0, 10.0), flip=(30.0, 30.0))
+    recipe = replace(
+        CLEAN,
+        contrasts=("t1",),
+        fields=(1.5,),
+        t1_sequences=("gradient_echo",),
+        t1_gradient_echo=fixed,
+        variation=0.0,
+    )
+    made = shot(head, labels.grid, recipe)["t1"].data[0]
+
+    def brightness(image: torch.Tensor, tissue: Tissue) -> float:
+        inside = binary_erosion((labels.data[0] == tissue).numpy())
+        return float(np.median(image.numpy()[inside]))
+
+    for tissue, within in ((Tissue.GREY, 0.06), (Tissue.CSF, 0.1), (Tissue.SCALP, 0.15)):
+        ratios = [brightness(image, tissue) / brightness(image, Tissue.WHITE) for image in (made, real)]
+        assert ratios[0] == pytest.approx(ratios[1], abs=within)
