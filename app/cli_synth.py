@@ -42,11 +42,9 @@ def cohort(
         from .cohort import Asked, answer_lines, read_recipe, walk_cohort
         from .cohort_job import Job
 
-        heads = ()
-        wanted = read_recipe(recipe)
-        if anatomy is not None:
-            from .anatomies import read_anatomies
+        from .anatomies import read_anatomies
 
-            heads = read_anatomies(anatomy)
+        wanted = read_recipe(recipe)
+        heads = () if anatomy is None else read_anatomies(anatomy)
         facts = walk_cohort(Asked(Job(wanted, seed, form, heads), n, out, workers, cluster), progress)
     answer(facts, answer_lines(facts), as_json)

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from synth.case import name_of
 from synth.recipe import Recipe, parse
 
 from .cohort_cluster import run_cluster
-from .cohort_job import STATE, Job, finished, identity, seal_path
+from .cohort_job import STATE, Job, finished, identity, seal_path, software
 from .cohort_local import run_local, sensible_workers
 from .cohort_manifest import (
     CASES,
@@ -286,7 +285,7 @@ def _published(asked: Asked, progress: Progress) -> dict[str, Any]:
         "seed": asked.job.seed,
         "format": asked.job.form,
         "recipe": identity(asked.job)["recipe"],
-        "version": version("spindose"),
+        "version": software(),
         "manifest": str(out / MANIFEST),
         "contact_sheets": [str(sheet) for sheet in sheets],
         "summary": found,

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from .steps import file_hash, whole_folder
 
 STATE = ".cohort"  # beside the cases: what was asked, and a seal for each case that is whole
 _LAYOUT = 1
+_ROOT = Path(__file__).parents[1]
+_ROOMS = ("imaging", "synth")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +52,24 @@ def identity(job: Job) -> dict[str, Any]:
     """What must be the same for two cases to belong to one cohort, as JSON values."""
     return {
         "layout": _LAYOUT,
-        "version": version("spindose"),
+        "version": software(),
         "recipe": fingerprint(job.recipe),
         "seed": job.seed,
         "format": job.form,
         "label numbers": list(job.recipe.labels.table),
         "heads": [_head_hash(head) for head in job.heads],
     }
+
+
+@cache
+def software() -> str:
+    """Version of Spindose with a hash of the code that cases are made by."""
+    digest = hashlib.sha256()
+    for path in sorted(
+        p for room in _ROOMS for p in (_ROOT / room).rglob("*") if p.suffix in (".py", ".json")
+    ):
+        digest.update(f"{path.relative_to(_ROOT)}\n".encode() + path.read_bytes())
+    return f"{version('spindose')} {digest.hexdigest()[:16]}"
 
 
 def identity_hash(job: Job) -> str:
@@ -80,8 +94,8 @@ def produce(job: Job, k: int, folder: Path, threads: int = 1) -> dict[str, Any]:
     Returns
     -------
     dict
-        JSON values: ``case`` (its name), ``files`` (size and SHA-256 of each, by path in the folder) and
-        ``traits``.
+        JSON values: ``case`` (its name), ``software`` that made it, ``files`` (size and SHA-256 of each, by
+        path in the folder) and ``traits``.
     """
     torch.set_num_threads(threads)
     made = make(job.recipe, job.seed, k, job.heads)
@@ -89,6 +103,7 @@ def produce(job: Job, k: int, folder: Path, threads: int = 1) -> dict[str, Any]:
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         "case": made.name,
+        "software": software(),
         "files": {
             name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for name, path in files.items()
         },
@@ -105,7 +120,17 @@ def keep(job: Job, k: int, out: Path, threads: int = 1) -> None:
 
 
 def keep_packed(seal: dict[str, Any], files: Mapping[str, bytes], k: int, out: Path) -> None:
-    """Case k in the cohort's folder from the bytes of its files, as another machine made them."""
+    """Case k in the cohort's folder from the bytes of its files, as another machine made them.
+
+    Raises
+    ------
+    ValueError
+        If that machine has another version of the software, whose cases are others.
+    """
+    if seal["software"] != software():
+        raise ValueError(
+            f"expected Spindose {software()} on every machine, got {seal['software']}; install one version"
+        )
     folder = out / name_of(k)
     with whole_folder(folder) as empty:
         for name, content in files.items():

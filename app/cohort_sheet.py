@@ -17,8 +17,8 @@ from imaging.tissue import TUMOUR, Tissue
 from imaging.volume import Quantity, Volume
 from synth.case import Made
 
-Tile = UInt8[np.ndarray, "rows columns 3"]
-Strip = UInt8[np.ndarray, "rows columns 3"]
+Tile = UInt8[np.ndarray, "_ _ 3"]
+Strip = UInt8[np.ndarray, "_ _ 3"]
 
 _TILE = 128  # pixels along the edge of a tile
 ROWS, PAGES = 20, 10  # cases on a page, and pages at the most
