@@ -52,8 +52,8 @@ def with_tumour(subject: Subject, recipe: TumourRecipe, generator: torch.Generat
     -------
     Subject
         The head with ``traits["tumour"]`` (``kind``, ``count``, ``lesions`` with place, centre and
-        volumes, ``volumes_cc`` of all parts, ``midline_shift_mm``) and ``traits["surgery"]``
-        (empty if there was none).
+        volume as drawn, as asked for after surgery and as made, ``volumes_cc`` of all parts,
+        ``midline_shift_mm``) and ``traits["surgery"]`` (empty if there was none).
 
     Raises
     ------
@@ -68,7 +68,7 @@ def with_tumour(subject: Subject, recipe: TumourRecipe, generator: torch.Generat
     wanted, brain = sum(lesion.volume_cc for lesion in illness.lesions), brain_cc(space)
     if wanted >= brain:
         raise ValueError(f"expected a tumour smaller than the brain ({brain:.0f} cc), got {wanted:.0f} cc")
-    illness = _relieved(illness)
+    before, illness = illness, _relieved(illness)
     seeds = _seeds(space, illness, generator)
     densities = [_density(space, illness, n, seed, generator) for n, seed in enumerate(seeds)]
     regions = [_region(space, illness, n, d) for n, d in enumerate(densities)]
@@ -86,7 +86,7 @@ def with_tumour(subject: Subject, recipe: TumourRecipe, generator: torch.Generat
     if illness.kind is Kind.MENINGIOMA:
         organs[cores[0][1]][cores[0][0]] = 0
     grid, frame = subject.labels.grid, subject.labels.frame
-    traits = _traits(tissue, space, u, illness, cores, grid)
+    traits = _traits(tissue, space, u, before, illness, cores, grid)
     return replace(
         subject,
         labels=Volume(tissue[None], grid, Quantity.LABEL, frame),
@@ -244,6 +244,7 @@ def _traits(
     tissue: Tensor,
     space: Cranium,
     u: Shift,
+    before: Illness,
     illness: Illness,
     cores: list[tuple[Mask, Window]],
     grid: Grid,
@@ -251,7 +252,7 @@ def _traits(
     counts = torch.bincount(tissue[space.box].reshape(-1).int(), minlength=max(Tissue) + 1)
     parts = {t.name.lower(): int(counts[t]) * grid.voxel_volume / 1000 for t in (*TUMOUR, Tissue.CAVITY)}
     lesions = []
-    for lesion, (core, where) in zip(illness.lesions, cores, strict=True):
+    for was, lesion, (core, where) in zip(before.lesions, illness.lesions, cores, strict=True):
         at = torch.nonzero(core).double().numpy().mean(axis=0) + [w.start for w in where]
         center = at * grid.spacing + grid.affine[:3, 3]
         volume = int(core.sum()) * grid.voxel_volume / 1000
@@ -259,7 +260,9 @@ def _traits(
             "side": "left" if center[0] > 0 else "right",
             "center_mm": [round(float(a), 1) for a in center],
         }
-        lesions.append({**told(lesion), **where_to, "core_cc": round(volume, 4)})
+        lesions.append(
+            {**told(lesion), "drawn_cc": round(was.volume_cc, 4), **where_to, "core_cc": round(volume, 4)}
+        )
     return {
         "kind": illness.kind.value,
         "count": len(lesions),

@@ -21,7 +21,7 @@ from torch.nn.functional import grid_sample, interpolate
 from .cranium import Cranium, midline, pooled, walls
 
 FLOW_STEP = 4.0  # cell of the flow (mm)
-_YIELD = 0.05  # c of fluid (1/mm²): pressure falls to 1/e within some 25 mm of folded brain (assumed)
+_YIELD = 0.02  # c of fluid (1/mm²): pressure falls to 1/e within some 40 mm of folded brain (assumed)
 _PURITY = (
     4  # cells that fluid shares with cortex yield less than in proportion, so that cortex keeps its volume
 )

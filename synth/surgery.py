@@ -170,12 +170,18 @@ def _entry(bone: Mask, grid: Grid, center: Place) -> tuple[Place, Place]:
         way = away / max(float(np.linalg.norm(away)), 25.0) + lift * np.array([0.35 * side, 0.1, 1.0])
         way = way / max(float(np.linalg.norm(way)), 1e-6)
         found = _outermost(bone, grid, way)
-        if found is not None and found[2] > 22.0 and (found[1] > -60.0 or found[2] > 34.0):
+        if found is not None and _may_open(found):
             return found, way
     found = _outermost(bone, grid, np.array([0.0, 0.0, 1.0]))
     if found is None:
         raise ValueError("expected a skull to open above the tumour, got none; give a head with its vault")
     return found, np.array([0.0, 0.0, 1.0])
+
+
+def _may_open(place: Place) -> bool:
+    """Whether a flap may lie here: above orbits and ears, or at the back of the head below them."""
+    above = place[2] > 22.0 and (place[1] > -60.0 or place[2] > 34.0)
+    return bool(above or (place[1] > 58.0 and place[2] > -38.0))
 
 
 def _outermost(bone: Mask, grid: Grid, way: Place) -> Place | None:

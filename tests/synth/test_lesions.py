@@ -199,6 +199,8 @@ def test_an_operated_head_has_a_cavity_and_still_tells_it_as_json(kind: Kind) ->
     recipe = only(kind, post_operative=1.0, volume_cc=20.0, shunt=1.0)
     one = with_tumour(subject(), recipe, seeded(3))
     assert one.traits["tumour"]["volumes_cc"]["cavity"] > 1
+    first = one.traits["tumour"]["lesions"][0]
+    assert first["asked_cc"] <= first["drawn_cc"]
     assert among(one, Tissue.METAL).any()
     assert among(one, Tissue.SHUNT).any()
     assert one.traits["surgery"]["shunt"] in {"left", "right"}

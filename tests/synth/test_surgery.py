@@ -107,6 +107,17 @@ def test_a_shunt_runs_from_under_the_scalp_through_bone_into_the_ventricle_of_it
     assert told["shunt"] == ("left" if side > 0 else "right")
 
 
+def test_a_tumour_of_the_posterior_fossa_is_reached_from_the_back_of_the_head() -> None:
+    tissue, grid = shell()
+    low = np.round((np.array([12.0, 48.0, -34.0]) - grid.affine[:3, 3]) / SPACING).astype(int)
+    where = (slice(low[0], low[0] + 40), slice(low[1], low[1] + 40), slice(low[2], low[2] + 40))
+    _, told = operated(tissue, core(), where, grid, OPERATION, torch.Generator().manual_seed(0))
+    x, y, z = told["entry_mm"]
+    assert x > 0
+    assert y > 58
+    assert z < 10
+
+
 def test_a_corridor_joins_the_cavity_with_the_flap() -> None:
     before, out, _ = done()
     cavity, n = label(out == Tissue.CAVITY)
