@@ -189,7 +189,7 @@ class Body:
 def random_body(field: float, variation: float, generator: torch.Generator) -> Body:
     """Tissues of one subject: relaxation and proton density differ by a few per cent from the table's.
 
-    Uptake differs five times as much: dose, delay and leak of the barrier differ too. Draws are cut off
+    Uptake differs eight times as much: dose, delay and leak of the barrier differ too. Draws are cut off
     at two standard deviations.
     """
     if field not in FIELDS:
@@ -198,7 +198,7 @@ def random_body(field: float, variation: float, generator: torch.Generator) -> B
     # No fluid holds more protons than CSF, whose density is 1.
     pd = torch.where(pd > 0, pd, 0).clamp(max=1.0)
     pd[Tissue.CSF] = 1.0
-    return Body(t1, t2, pd, _varied(column("uptake", field), generator, 5 * variation), field)
+    return Body(t1, t2, pd, _varied(column("uptake", field), generator, 8 * variation), field)
 
 
 def _varied(values: Tensor, generator: torch.Generator, sd: float) -> Tensor:

@@ -89,7 +89,7 @@ PROPERTIES: dict[Tissue, Properties] = {
     Tissue.BRAINSTEM: Properties((750.0, 1220.0), (76.0, 74.0), 0.73, 0.005, 32.0, "assumed, as white"),
     Tissue.NECROSIS: Properties((1900.0, 2600.0), (210.0, 190.0), 0.95, 0.01, 18.0, "assumed"),
     Tissue.OEDEMA: Properties((1100.0, 1500.0), (130.0, 125.0), 0.82, 0.012, 20.0, "assumed; uptake noeth"),
-    Tissue.ENHANCING: Properties((1300.0, 1700.0), (115.0, 110.0), 0.85, 0.13, 36.0, "assumed; uptake noeth"),
+    Tissue.ENHANCING: Properties((1200.0, 1700.0), (115.0, 110.0), 0.85, 0.15, 36.0, "assumed; uptake noeth"),
     # Between cortex (T1 1413, T2 100 ms at 1.5 T: patz) and nucleus (T1 1000, T2 29 ms at 7 T: koolstra).
     Tissue.LENS: Properties((1200.0, 1250.0), (55.0, 50.0), 0.6, 0.0, 95.0, "patz and koolstra, mixed"),
     Tissue.NERVE: Properties((815.0, 1083.0), (77.0, 78.0), 0.70, 0.005, 33.0, "stanisz: optic nerve"),

@@ -190,3 +190,16 @@ def test_every_signal_equation_has_the_gradient_of_its_differences(kind: str) ->
         return getattr(contrast, kind)(pd, 1000 * t1, 1000 * t2, sequence)
 
     assert torch.autograd.gradcheck(signal, tuple(values))
+
+
+@pytest.mark.parametrize("field", [1.5, 3.0])
+@pytest.mark.parametrize("kind", ["mprage", "spin_echo", "gradient_echo"])
+def test_an_enhancing_rim_is_brighter_than_white_matter_in_every_t1_sequence(field: float, kind: str) -> None:
+    t1, t2, pd = (column(name, field) for name in ("t1", "t2", "pd"))
+    t1 = contrast.with_agent(t1, column("uptake"))
+    s = {
+        "mprage": contrast.mprage(pd, t1, t2, contrast.T1),
+        "spin_echo": contrast.spin_echo(pd, t1, t2, SpinEcho(550.0, 12.0)),
+        "gradient_echo": contrast.spoiled_gradient_echo(pd, t1, t2, SpoiledGradientEcho(200.0, 4.0, 70.0)),
+    }[kind]
+    assert s[Tissue.ENHANCING] > 1.1 * s[Tissue.WHITE]
