@@ -21,7 +21,7 @@ from imaging.warp import sample
 
 from . import face
 from .deform import random_field, steepest
-from .heads import AnatomyRecipe, Drawn, draw, measured
+from .heads import AnatomyRecipe, Drawn, draw, lost_by, measured
 from .labelling import Head
 from .raster import Between, Here, Nodes, Pose, by_blocks
 from .solids import grown, union
@@ -30,7 +30,9 @@ from .subject import Subject
 _COARSE_MM = 2.0  # between places where the surfaces are known, at the least
 _STEEPEST = 0.6  # of the thickening, so that it cannot fold with the deformation
 _UNEVEN = 0.06  # smooth variation of the skull's thickness beside the drawn one (assumed)
-_FLUID_MM = 2.4  # outer fluid that a drawn head's width is compared with, as in the built-in head
+_AGE = 50.0  # that given heads are taken for: maps do not tell it (assumed)
+_MM_PER_SHARE = 40.0  # of fluid for each share of brain; over the vault alone (by trial on two heads)
+_FLUID_MM = 1.6  # outer fluid of a given head that is widened (assumed)
 _INWARDS = 30.0  # depth over which a brain follows its surface (mm)
 _BASE, _VAULT = -25.0, 5.0  # below the first height nothing is thickened, above the second everything is (mm)
 
@@ -128,10 +130,15 @@ def _thickened(of: Subject, one: Drawn, generator: torch.Generator) -> Volume:
     ramp = np.clip((z - _BASE) / (_VAULT - _BASE), 0, 1)
     weight = ramp * ramp * (3 - 2 * ramp)
     outwards = _skull_shift(at, np.clip(factor, 0.6, 1.6))
-    inwards = _fluid_shift(at, float(np.clip(one.head.csf - _FLUID_MM, -1.0, 1.6)))
+    inwards = _fluid_shift(at, wider_fluid(one.traits["brain_lost"]))
     u = at.normal * ((inwards - outwards) * weight)
     field = Volume(torch.from_numpy(u.astype(np.float32)), at.grid, Quantity.DISPLACEMENT)
     return replace(field, data=field.data * min(1.0, _STEEPEST / max(steepest(field), 1e-9)))
+
+
+def wider_fluid(lost: float) -> float:
+    """How much wider (mm) the fluid over a brain is that has lost a share of itself, ventricles as given."""
+    return float(np.clip(_MM_PER_SHARE * (lost - lost_by(_AGE)), -0.9, 2.4))
 
 
 def _skull_shift(at: _Surfaces, factor: Grids) -> Grids:
