@@ -16,6 +16,8 @@ from imaging.shapes import Mask
 from imaging.tissue import BRAIN, Tissue
 from imaging.volume import Quantity, Volume
 
+from .brain import tentorium
+
 STEP = 2.0  # growth is computed at this cell size (mm), or the map's own if coarser
 _LOWEST = -75.0  # the spinal canal goes on below (z, LPS mm)
 WITHIN = (*BRAIN, Tissue.CSF, Tissue.DURA, Tissue.NERVE)  # what moves
@@ -179,6 +181,15 @@ def off_midline(
     """How far to the patient's left of the midline the cells of a lattice lie (mm), in a window of it."""
     x, y, z = (a[w] for a, w in zip(centers(space, count), where, strict=True))
     return x[:, None, None] - midline(space, y[:, None], z[None])
+
+
+def below_tentorium(
+    space: Cranium, count: tuple[int, int, int], where: tuple[slice, ...] = (slice(None),) * 3
+) -> Mask:
+    """Which cells of a lattice, in a window of it, lie behind and beneath the tentorium."""
+    x, y, z = (a[w] for a, w in zip(centers(space, count), where, strict=True))
+    tent = tentorium(x.abs()[:, None], y)[:, :, None]
+    return (z < tent) & (y > 24.0)[:, None]
 
 
 def _box(mask: Mask, margin: list[int]) -> tuple[slice, slice, slice]:

@@ -12,11 +12,11 @@ from imaging.grid import Grid
 from imaging.tissue import TUMOUR, Tissue
 from imaging.volume import Quantity, Volume
 
-from .cranium import WITHIN, Cranium, among, brain_cc, cranium, off_midline
+from .cranium import WITHIN, Cranium, among, below_tentorium, brain_cc, cranium, off_midline
 from .illness import Illness, Lesion, TumourRecipe, drawn, told
 from .mass_effect import Push, Shift, midline_shift, moved, pushed, sampled
 from .parts import glioblastoma, highest, low_grade, meningioma, metastasis, ragged, solid, swollen
-from .places import Seed, around, ball, infiltrating, lump, scattered, seeded
+from .places import FURTHEST, Seed, around, ball, infiltrating, lump, scattered, seeded
 from .statistics import DISPLACED, SWELLING, Kind
 from .subject import Subject
 from .surgery import operated
@@ -190,7 +190,7 @@ def _placed(
     """A window of the head with one lesion, the lesion's voxels, and the window."""
     lesion = illness.lesions[n]
     reach = max(1.9 * ball(lesion.volume_cc), 1.7 * ball(lesion.volume_cc + 3 * lesion.make.oedema))
-    inner = _about(space, seed, reach + 6.0)
+    inner = _about(space, seed, min(reach + 6.0, FURTHEST))
     where = tuple(slice(b.start + s.start, b.start + s.stop) for b, s in zip(space.box, inner, strict=True))
     window = (where[0], where[1], where[2])
     fields = sampled(torch.stack([density, around(space.csf)]), u, space, inner)
@@ -217,10 +217,14 @@ def _placed(
     else:
         out = meningioma(part, allowed, fields[0], count, voxel)
         core = out == Tissue.ENHANCING
-    # What seeps from a ball keeps to its hemisphere; a glioma's has found its way through white matter.
+    # No oedema crosses the tentorium. What seeps from a ball keeps to its hemisphere as well; a glioma's
+    # has found its way through white matter.
     middle = tuple((n.stop - n.start) // 2 for n in inner)
     side = lesion.side if lesion.place.name == "falx" else math.copysign(1.0, float(x[middle]))
-    near = x * side > -2.0 if lumps else torch.ones_like(core)
+    below = below_tentorium(space, space.voxels, inner)
+    near = below == below[middle]
+    if lumps:
+        near &= x * side > -2.0
     out = swollen(out, fields[0], near, lesion.make, voxel, 0.35 if lumps else 1.0, generator)
     return out, core, window
 

@@ -12,13 +12,13 @@ from torch.nn.functional import avg_pool3d
 from imaging.tissue import Tissue
 
 from .artefacts import texture
-from .cranium import Cranium, centers, midline, walls
+from .cranium import Cranium, below_tentorium, centers, midline, walls
 from .growth import FASTEST, SPEED, conductances, spread, time_step
 from .statistics import Kind, Place
 
 Cells = Float[Tensor, "_ _ _"]
 
-_TENT = -3.0  # height of the tent in the midline (z, mm), as in `synth.brain`
+FURTHEST = 70.0  # no tumour or oedema reaches further from its seed along an axis (mm)
 _APART = 4.0  # at least between two metastases (mm)
 _TRIES = 200
 
@@ -142,7 +142,7 @@ def infiltrating(
     out[seed.cell] = 1.0
     # A young tumour is followed in a smaller box.
     for size, beyond in ((0.3 * wanted_cc, 0.0), (wanted_cc, oedema_cc)):
-        reach = max(1.9 * ball(size) + 16.0, 1.7 * ball(size + 3 * beyond) + 6.0)
+        reach = min(max(1.9 * ball(size) + 16.0, 1.7 * ball(size + 3 * beyond) + 6.0), FURTHEST)
         box = tuple(
             slice(max(c - round(reach / h), 0), min(c + round(reach / h) + 1, n))
             for c, h, n in zip(seed.cell, space.step, space.cells, strict=True)
@@ -183,9 +183,7 @@ def around(cells: Cells) -> Cells:
 
 
 def _region(space: Cranium, name: str) -> Tensor:
-    _, y, z = centers(space, space.cells)
-    tent = (_TENT - 0.0028 * (y - 40.0).clamp(min=0) ** 2)[:, None]
-    below = ((z[None] < tent) & (y[:, None] > 24.0))[None]
+    below = below_tentorium(space, space.cells)
     if name == "brainstem":
         return space.stem > 0.7
     border = (around(space.white) > 0.2) & (around(space.grey) > 0.2) & (around(space.within) > 0.95)

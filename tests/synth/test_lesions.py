@@ -14,6 +14,7 @@ from imaging.organ import Organ
 from imaging.tissue import BRAIN, TUMOUR, Tissue
 from imaging.volume import Quantity, Volume
 from synth import statistics as table
+from synth.cranium import below_tentorium, cranium
 from synth.heads import AnatomyRecipe, head
 from synth.illness import Illness, drawn
 from synth.lesions import TumourRecipe, with_tumour
@@ -104,6 +105,17 @@ def test_a_glioblastoma_has_all_its_parts_and_oedema_in_what_was_white_matter() 
     volumes = grown(Kind.GLIOBLASTOMA, 1, 40.0).traits["tumour"]["volumes_cc"]
     assert min(volumes[name] for name in ("necrosis", "oedema", "enhancing", "infiltration")) > 0.5
     assert volumes["cavity"] == 0
+
+
+def test_oedema_does_not_cross_the_tentorium() -> None:
+    one = grown(Kind.GLIOBLASTOMA, 22, 60.0)
+    first = one.traits["tumour"]["lesions"][0]
+    assert first["place"] != "deep"
+    space = cranium(one.labels)
+    below = below_tentorium(space, space.voxels).numpy()
+    oedema = among(one, Tissue.OEDEMA)[space.box]
+    assert oedema.any()
+    assert not (oedema & below).any()
 
 
 def test_a_low_grade_glioma_neither_necrotises_nor_enhances_much() -> None:
