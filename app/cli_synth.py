@@ -39,10 +39,9 @@ def cohort(
     Example: `spindose synth cohort --n 8 --seed 1 --recipe fast --out cohort`
     """
     with one_sentence(), progress_bar() as progress:
+        from .anatomies import read_anatomies
         from .cohort import Asked, answer_lines, read_recipe, walk_cohort
         from .cohort_job import Job
-
-        from .anatomies import read_anatomies
 
         wanted = read_recipe(recipe)
         heads = () if anatomy is None else read_anatomies(anatomy)

@@ -26,7 +26,9 @@ def sensible_workers(n: int) -> int:
     return max(min(_cores(), n, room), 1)
 
 
-def run_local(job: Job, numbers: Iterable[int], out: Path, workers: int) -> Iterator[int]:
+def run_local(
+    job: Job, numbers: Iterable[int], out: Path, workers: int, threads: int | None = None
+) -> Iterator[int]:
     """Cases made by processes of this machine; gives the number of each as it is whole.
 
     Parameters
@@ -38,7 +40,9 @@ def run_local(job: Job, numbers: Iterable[int], out: Path, workers: int) -> Iter
     out
         The cohort's folder.
     workers
-        How many processes; cores that are left over become threads of theirs.
+        How many processes.
+    threads
+        Threads of each; by default cores that are left over become theirs.
 
     Raises
     ------
@@ -47,7 +51,7 @@ def run_local(job: Job, numbers: Iterable[int], out: Path, workers: int) -> Iter
     OSError
         If a case cannot be written.
     """
-    threads = max(_cores() // workers, 1)
+    threads = threads or max(_cores() // workers, 1)
     left = iter(numbers)
     again: list[int] = []
     died: dict[int, int] = {}

@@ -9,6 +9,7 @@ from pathlib import Path
 import mlcroissant
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from app import cohort, cohort_job
@@ -19,10 +20,11 @@ from app.cohort_local import run_local
 from imaging.dicom.rtstruct_reader import read_rtstruct
 from imaging.dicom.series import read_series
 from imaging.folder import read_case
-from imaging.nifti import read_nifti
-from imaging.nifti_vectors import read_displacement
+from imaging.grid import Grid
+from imaging.nifti import read_nifti, write_nifti
+from imaging.nifti_vectors import read_displacement, write_displacement
 from imaging.tissue import Tissue
-from imaging.volume import Quantity
+from imaging.volume import Quantity, Volume
 from synth.recipe import Recipe, parse
 
 TINY = """
@@ -320,6 +322,43 @@ def test_a_bad_recipe_ends_with_status_2_one_sentence_and_no_file(tmp_path, text
 )
 def test_bad_options_end_with_status_2_one_sentence_and_no_file(tmp_path, wrong, sentence):
     expect_refused(tmp_path, sentence, *wrong)
+
+
+def label_map(folder: Path, *tissues: int) -> None:
+    grid = Grid((12, 12, 12), np.diag([8.0, 8.0, 8.0, 1.0]))
+    data = torch.zeros(1, 12, 12, 12, dtype=torch.uint8)
+    for depth, tissue in enumerate(tissues, start=1):
+        data[:, depth:-depth, depth:-depth, depth:-depth] = tissue
+    write_nifti(Volume(data, grid, Quantity.LABEL), folder / "head.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("text", "tissues", "sentence"),
+    [
+        ("", (), "expected"),
+        ('map = { 1 = "scalp", 4 = "grey" }', (1, 4), "skull"),
+        ('map = { 1 = "scalp", 2 = "skull", 2 = "csf", 4 = "grey" }', (1, 2, 4), "every key once"),
+        ('map = { 1 = "scalp", 2 = "skull", 02 = "csf", 4 = "grey" }', (1, 2, 4), "2"),
+        ('map = { 1 = "scalp", 2 = "bones", 4 = "grey" }', (1, 2, 4), "bones"),
+    ],
+    ids=["empty folder", "no skull", "a number twice", "a number twice in two spellings", "unknown tissue"],
+)
+def test_bad_anatomy_ends_with_status_2_one_sentence_and_no_file(tmp_path, text, tissues, sentence):
+    folder = tmp_path / "heads"
+    folder.mkdir()
+    if text:
+        label_map(folder, *tissues)
+        (folder / "anatomy.toml").write_text(f'[[head]]\nname = "a"\nlabels = "head.nii.gz"\n{text}\n')
+    expect_refused(tmp_path, sentence, "--anatomy", str(folder))
+
+
+def test_a_displacement_reads_back_as_it_was_written(tmp_path):
+    grid = Grid((4, 5, 6), np.diag([1.0, 2.0, 3.0, 1.0]))
+    data = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    write_displacement(Volume(data, grid, Quantity.DISPLACEMENT), tmp_path / "u.nii.gz")
+    found = read_displacement(tmp_path / "u.nii.gz")
+    assert torch.equal(found.data, data)
+    assert found.grid == grid
 
 
 def expect_refused(tmp_path: Path, sentence: str, *wrong: str) -> None:
