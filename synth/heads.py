@@ -96,7 +96,7 @@ class AnatomyRecipe:
     unpneumatised: float = 0.08
     fluid: float = 0.08
     orbit_sd: float = 0.03
-    eye_sd: float = 0.03
+    eye_sd: float = 0.02
     ventricle_sd: float = 0.3
     atrophy_sd: float = 0.015
     deformation_mm: float = 2.0

@@ -74,7 +74,7 @@ def test_adult_brains_have_the_published_mean_and_spread() -> None:
     # About 1200 cc with a standard deviation of 120: men 1260, women 1130 (Cosgrove et al., Biol. Psychiatry
     # 62, 847 (2007), from memory).
     recipe = replace(AnatomyRecipe(), age_years=(20.0, 60.0))
-    cc = np.array([head(recipe, seeded(s), grid(6.0)).traits["anatomy"]["brain_cc"] for s in range(24)])
+    cc = np.array([head(recipe, seeded(s), grid(6.0)).traits["anatomy"]["brain_cc"] for s in range(16)])
     assert 1120 < cc.mean() < 1280
     assert 70 < cc.std() < 170
 
@@ -147,7 +147,7 @@ def test_a_shift_moves_the_head_by_as_much() -> None:
 
 
 def test_every_organ_is_in_every_head() -> None:
-    for seed in range(3):
+    for seed in range(2):
         organs = head(AnatomyRecipe(), seeded(seed), grid(1.6)).organs
         counts = torch.bincount(organs.data.reshape(-1).long(), minlength=len(Organ))
         assert int(counts[1:].min()) > 0, [o.name for o in Organ if not counts[o]]
