@@ -39,11 +39,17 @@ def cohort(
     Example: `spindose synth cohort --n 8 --seed 1 --recipe fast --out cohort`
     """
     with one_sentence(), progress_bar() as progress:
+        from dataclasses import replace
+
         from .anatomies import read_anatomies
         from .cohort import Asked, answer_lines, read_recipe, walk_cohort
         from .cohort_job import Job
 
-        wanted = read_recipe(recipe)
-        heads = () if anatomy is None else read_anatomies(anatomy)
-        facts = walk_cohort(Asked(Job(wanted, seed, form, heads), n, out, workers, cluster), progress)
+        # What costs nothing is checked before heads are read, which takes a while.
+        asked = Asked(Job(read_recipe(recipe), seed, form), n, out, workers, cluster)
+        if anatomy is not None:
+            progress("Reading heads", 0.0)
+            asked = replace(asked, job=replace(asked.job, heads=read_anatomies(anatomy)))
+            progress("Reading heads", 1.0)
+        facts = walk_cohort(asked, progress)
     answer(facts, answer_lines(facts), as_json)

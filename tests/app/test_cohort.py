@@ -2,7 +2,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -366,8 +365,9 @@ def expect_refused(tmp_path: Path, sentence: str, *wrong: str) -> None:
     number = [] if "--n" in wrong else ["--n", "1"]
     result = run(*number, "--out", str(out), *wrong)
     assert result.exit_code == 2
-    said = re.sub(r"\s+", " ", result.stderr).strip()
+    *bars, said = result.stderr.strip().splitlines()
     assert said.startswith("spindose: ")
+    assert not any("spindose" in bar for bar in bars)
     assert sentence in said
     assert result.stdout == ""
     assert not out.exists()
