@@ -44,7 +44,13 @@ class TissueRun:
     heads: Heads = field(default_factory=Heads)
     samples: Randomisation = field(
         default_factory=lambda: Randomisation(
-            shape=(96, 112, 96), spacing=2.0, cut=60.0, artefacts=0.4, stripped=0.05
+            shape=(64, 64, 64),
+            spacing=2.0,
+            rotation=12.0,
+            shift=45.0,
+            randomised=0.1,
+            cut=30.0,
+            stripped=0.03,
         )
     )
     recipe: TissueNet = field(default_factory=TissueNet)

@@ -55,7 +55,7 @@ class Fit:
     steps: int = 0
     budget_s: float = 0.0
     batch: int = 1
-    learning_rate: float = 5e-3
+    learning_rate: float = 1.5e-3
     weight_decay: float = 1e-4
     warmup: int = 40
     average: float = 0.99

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
+from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, pad
 from torch.utils.data import Dataset
@@ -22,7 +23,7 @@ from imaging.resample import resample
 from imaging.tissue import BONE, Tissue
 from imaging.volume import Quantity, Volume, expect_finite
 from models.fit import Fit, fit
-from models.unet import MULTIPLE, UNetConfig, unet
+from models.unet import UNetConfig, unet
 
 
 class TissueClass(IntEnum):
@@ -67,6 +68,7 @@ TISSUE_OF: dict[TissueClass, Tissue] = {
 }
 # Bone, fluid, cavities and tumour are few voxels and what a plan depends on.
 _WEIGHT = torch.tensor([0.5, 1.0, 2.0, 1.5, 1.0, 1.0, 2.0, 2.0, 2.0, 1.5])
+_RARE = 0.005
 _MARGIN = 8  # voxels of air around a scan, as around a training sample
 
 
@@ -79,7 +81,8 @@ class TissueNet:
     spacing
         Voxels that it works on (mm).
     shape
-        Voxels of a training sample.
+        Voxels of a training sample and of each window that a scan is looked at through: many small samples
+        show the network more contrasts in the same time than few whole heads do.
     net
         Size of the U-Net.
     fit
@@ -87,7 +90,7 @@ class TissueNet:
     """
 
     spacing: float = 2.0
-    shape: tuple[int, int, int] = (96, 112, 96)
+    shape: tuple[int, int, int] = (64, 64, 64)
     net: UNetConfig = field(default_factory=lambda: UNetConfig(outputs=len(TissueClass)))
     fit: Fit = field(default_factory=lambda: Fit(budget_s=2400.0))
 
@@ -98,7 +101,7 @@ def class_table(device: str = "cpu") -> Int64[Tensor, " tissues"]:
 
 
 def loss_of(net: nn.Module, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-    """Weighted cross-entropy plus soft Dice (Milletari et al., 3DV 2016) over classes that are there.
+    """Weighted cross-entropy plus soft Dice (Milletari et al., 3DV 2016) over classes that are not rare.
 
     Parameters
     ----------
@@ -124,7 +127,7 @@ def _dice_loss(
     both = torch.zeros(n, device=truth.device).index_add(0, wanted.flatten(), truth.exp().flatten())
     count = torch.bincount(wanted.flatten(), minlength=n)
     size = log_share.exp().sum((0, 2, 3, 4)) + count
-    there = count > 0
+    there = count > _RARE * wanted.numel()  # a few voxels of a class would outweigh all others
     return 1 - (2 * both[there] / size[there]).mean()
 
 
@@ -159,7 +162,7 @@ def train(
     return net, took
 
 
-def probabilities(mr: Volume, net: nn.Module, spacing: float = 2.0, flips: bool = True) -> Volume:
+def probabilities(mr: Volume, net: nn.Module, config: TissueNet | None = None, flips: bool = True) -> Volume:
     """Probability of each class (channel c for ``TissueClass(c)``) on voxels of the network.
 
     Parameters
@@ -168,8 +171,8 @@ def probabilities(mr: Volume, net: nn.Module, spacing: float = 2.0, flips: bool 
         MR signal of any contrast, shape ``(1, i, j, k)``, any orientation.
     net
         A trained network.
-    spacing
-        Voxels that it was trained on (mm).
+    config
+        What it was trained with.
     flips
         Whether the mirrored head is looked at too, and the mean taken.
 
@@ -179,6 +182,8 @@ def probabilities(mr: Volume, net: nn.Module, spacing: float = 2.0, flips: bool 
         If the volume is not finite MR signal.
     """
     expect_finite(mr.expect(Quantity.MR))
+    config = config or TissueNet()
+    spacing = config.spacing
     fine = around(mr.grid, (spacing / 2,) * 3)
     image = avg_pool3d(resample(mr, fine).data.float().clamp(min=0)[None], 2, ceil_mode=True)[0, 0]
     affine = fine.affine.copy()
@@ -186,21 +191,26 @@ def probabilities(mr: Volume, net: nn.Module, spacing: float = 2.0, flips: bool 
     affine[:3, :3] *= 2
     grid = Grid((image.shape[0], image.shape[1], image.shape[2]), affine)
     device = next(net.parameters()).device
-    whole, at = _framed(scaled(image))
-    whole = whole.to(device)[None, None]
+    whole = pad(image, (_MARGIN,) * 6)[None, None].to(device)
+
+    def shares(window: Tensor) -> Tensor:
+        # Scaled one by one, as training samples are.
+        window = torch.stack([scaled(w) for w in window])
+        found = net(window).float().softmax(dim=1)
+        return (found + net(window.flip(2)).float().softmax(dim=1).flip(2)) / 2 if flips else found
+
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-        share = net(whole).float().softmax(dim=1)
-        if flips:
-            share = (share + net(whole.flip(2)).float().softmax(dim=1).flip(2)) / 2
-    return Volume(share[0][(slice(None), *at)].cpu().clone(), grid, Quantity.PROBABILITY, mr.frame)
+        share = sliding_window_inference(whole, config.shape, 1, shares, overlap=0.5, mode="gaussian")
+    m = _MARGIN
+    return Volume(share[0, :, m:-m, m:-m, m:-m].float().cpu().clone(), grid, Quantity.PROBABILITY, mr.frame)
 
 
-def segment(mr: Volume, net: nn.Module, spacing: float = 2.0) -> Volume:
+def segment(mr: Volume, net: nn.Module, config: TissueNet | None = None) -> Volume:
     """Tissue of each voxel of an MRI (:class:`imaging.tissue.Tissue`), on its own grid.
 
     Parameters and errors are those of :func:`probabilities`.
     """
-    return likeliest(probabilities(mr, net, spacing), mr.grid)
+    return likeliest(probabilities(mr, net, config), mr.grid)
 
 
 def likeliest(found: Volume, grid: Grid) -> Volume:
@@ -212,15 +222,3 @@ def likeliest(found: Volume, grid: Grid) -> Volume:
         labels[here > best] = int(TISSUE_OF[TissueClass(c)])
         best = torch.maximum(best, here)
     return Volume(labels, grid, Quantity.LABEL, found.frame)
-
-
-def _framed(image: Float[Tensor, "i j k"]) -> tuple[Float[Tensor, "_ _ _"], tuple[slice, ...]]:
-    """An image with air around it, its sides multiples of what the network takes; and where it lies there."""
-    padding: list[int] = []
-    at: list[slice] = []
-    for n in image.shape:
-        low = _MARGIN // 2
-        high = -(-(n + 2 * low) // MULTIPLE) * MULTIPLE - n - low
-        padding = [low, high, *padding]
-        at.append(slice(low, low + n))
-    return pad(image, padding), tuple(at)
