@@ -5,7 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-# Parts of others: planning_speed runs the phantom and the control points, delivery_qa the rest.
+# Parts of others: planning_speed runs the phantom and the control points, delivery_qa and cohort the rest;
+# cohort_ablation wants the library of a training.
 _BESIDE = {
     "__init__",
     "__main__",
@@ -24,6 +25,13 @@ _BESIDE = {
     "parts",
     "prostate",
     "recomputed",
+    "cohort_parts",
+    "cohort_case",
+    "cohort_scaling",
+    "cohort_samples",
+    "cohort_heads",
+    "cohort_ablation",
+    "real_heads",
 }
 
 

@@ -1,8 +1,8 @@
-"""Synthetic cohorts: speed, memory, training samples, and a network they train: ``python -m benchmarks.cohort``.
+"""Synthetic cohorts: speed, memory, training samples, a network they train: ``python -m benchmarks.cohort``.
 
 One full case (four contrasts, CT, densities, labels, structures; 192 × 224 × 192 voxels of 1 mm) in a process
-of its own; cases a minute over workers; 128³ training samples a second beside TorchIO's; Dice on real heads of
-the network trained on synthetic ones. ``--only`` runs some of the parts and keeps no result.
+of its own; cases a minute over workers; 128³ training samples a second beside those of TorchIO; Dice on real
+heads of the network trained on synthetic ones. ``--only`` runs some of the parts and keeps no result.
 Needs SPINDOSE_DATA for the real heads, and the peer that ``make bench-peer`` builds.
 """
 
