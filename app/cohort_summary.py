@@ -65,8 +65,7 @@ class Tally:
             self.sequences.update(mri[name]["sequence"] for name in ("t1", "t1c") if name in mri)
         for lesion in tumour["lesions"]:
             self.achieved.setdefault(kind, []).append(lesion["core_cc"] / lesion["asked_cc"])
-            if not traits["surgery"]:
-                self.volumes.setdefault(kind, []).append(lesion["asked_cc"])
+            self.volumes.setdefault(kind, []).append(lesion["drawn_cc"])
         for stage, name in _MEASURED:
             if name in traits[stage] and not (stage == "tumour" and kind == Kind.NONE):
                 self.measured.setdefault(name, []).append(float(traits[stage][name]))
@@ -189,7 +188,7 @@ class CutLogNormal:
 
 
 def _volumes(tally: Tally) -> list[dict[str, Any]]:
-    """Volumes asked of tumours that were not operated on."""
+    """Volumes of tumours as they were drawn, before any operation."""
     tumour = tally.recipe.tumour
     if tumour.volume_cc is not None:
         return []
