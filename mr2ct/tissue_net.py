@@ -69,6 +69,7 @@ TISSUE_OF: dict[TissueClass, Tissue] = {
 # Bone, fluid, cavities and tumour are few voxels and what a plan depends on.
 _WEIGHT = torch.tensor([0.5, 1.0, 2.0, 1.5, 1.0, 1.0, 2.0, 2.0, 2.0, 1.5])
 _RARE = 0.005
+_DIMMEST = 0.35  # of the scan's scale that a window's may have
 _MARGIN = 8  # voxels of air around a scan, as around a training sample
 
 
@@ -191,11 +192,11 @@ def probabilities(mr: Volume, net: nn.Module, config: TissueNet | None = None, f
     affine[:3, :3] *= 2
     grid = Grid((image.shape[0], image.shape[1], image.shape[2]), affine)
     device = next(net.parameters()).device
-    whole = pad(image, (_MARGIN,) * 6)[None, None].to(device)
+    whole = pad(scaled(image), (_MARGIN,) * 6)[None, None].to(device)
 
     def shares(window: Tensor) -> Tensor:
         # Scaled one by one, as training samples are.
-        window = torch.stack([scaled(w) for w in window])
+        window = torch.stack([scaled(w, _DIMMEST) for w in window])
         found = net(window).float().softmax(dim=1)
         return (found + net(window.flip(2)).float().softmax(dim=1).flip(2)) / 2 if flips else found
 
