@@ -19,14 +19,11 @@ from safetensors.torch import load_file
 
 from app.train import TissueRun
 from models.fit import Fit
-from models.unet import UNetConfig
 from mr2ct.tissue_net import train
 from synth.on_the_fly import Library, OnTheFly, Randomisation
 
 from .cohort_heads import scores
 from .record import report
-
-_SMALL = UNetConfig(features=(24, 32, 64, 96, 96, 96))
 
 
 def arms(whole: Randomisation) -> Mapping[str, Randomisation]:
@@ -44,7 +41,7 @@ def main() -> int:
     """Trains and scores every arm."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--heads", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "cohort_ablation")
     asked = parser.parse_args()
@@ -66,7 +63,7 @@ def _arm(
     if kept.is_file():
         found: Mapping[str, object] = json.loads(kept.read_text())
         return found
-    config = replace(TissueRun().recipe, net=_SMALL, fit=Fit(steps=steps))
+    config = replace(TissueRun().recipe, fit=Fit(steps=steps))
     stream = OnTheFly(library, samples, seed)
     net, took = train(config, stream, folder, lambda title, share: _say(folder, title, share), seed=seed)
     result = {**scores(net, Path(os.environ["SPINDOSE_DATA"])), "loss": took["loss"]}
