@@ -27,6 +27,7 @@ from .atlas import varied
 from .ct import true_ct
 from .heads import head
 from .lesions import with_tumour
+from .metal import with_fillings
 from .mri import images
 from .recipe import Recipe, fingerprint
 from .subject import Subject
@@ -115,10 +116,12 @@ def make(recipe: Recipe, seed: int, k: int, heads: Sequence[Subject] = ()) -> Ma
     labels = dataclasses.replace(subject.labels, frame=frame)
     subject = Subject(labels, dataclasses.replace(subject.organs, frame=frame), subject.traits)
     grid = recipe.grid.scan
+    dental = stage_generator(recipe_hash, seed, k, "dental")
+    subject = with_fillings(subject, recipe.ct.dental, dental)
     volumes, mri = images(subject, recipe.mri, stage_generator(recipe_hash, seed, k, "mri"), grid)
     maps, ct = true_ct(subject, recipe.ct, stage_generator(recipe_hash, seed, k, "ct"), grid)
     volumes = {name: _stepped(volume) for name, volume in {**volumes, **maps}.items()}
-    volumes["labels"], volumes["organs"] = _nearest(labels, grid), _nearest(subject.organs, grid)
+    volumes["labels"], volumes["organs"] = _nearest(subject.labels, grid), _nearest(subject.organs, grid)
     contours = structures(volumes["labels"], volumes["organs"])
     cc = grid.voxel_volume / 1000
     traits = {
