@@ -70,7 +70,7 @@ TISSUE_OF: dict[TissueClass, Tissue] = {
 _WEIGHT = torch.tensor([0.5, 1.0, 2.0, 1.5, 1.0, 1.0, 2.0, 2.0, 2.0, 1.5])
 _RARE = 0.005
 _DIMMEST = 0.35  # of the scan's scale that a window's may have
-_MARGIN = 8  # voxels of air around a scan, as around a training sample
+_MARGIN = 1  # voxel of air around a scan: windows that see more of it than training samples did go wrong
 
 
 @dataclass(frozen=True)

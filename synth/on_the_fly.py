@@ -6,7 +6,7 @@ stream. Everything heavy runs on the device that holds the library.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int32, UInt8
@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from imaging.brightness import scaled
 from imaging.shapes import Mask
-from imaging.tissue import BRAIN, Tissue
+from imaging.tissue import BRAIN, TUMOUR, Tissue
 
 from .looks import N_CLUSTERS, Look, physical_look, random_look
 from .quick_scan import Scan, scanned
@@ -24,6 +24,8 @@ from .subject import Subject
 
 _KNOTS = 24.0  # between knots of the deformation (mm)
 _STEP = 8  # voxels between places where the map of positions is worked out
+_PLACES = 200  # of a tumour that samples may be centred on
+_BESIDE = 30.0  # how far from them the middle may lie (mm)
 _STEEPEST = 0.9  # of the displacement's change in a millimetre: below 1 nothing folds
 
 Labels = UInt8[Tensor, "i j k"]
@@ -55,6 +57,8 @@ class Randomisation:
     cut
         Greatest part of the sample that its field of view leaves out at each face (mm); half of the samples
         are cut, and what is left out is dark and counts as outside.
+    lesions
+        Share of samples that are centred on a tumour, where the head has one: tumours are few voxels.
 
     Raises
     ------
@@ -72,6 +76,7 @@ class Randomisation:
     artefacts: float = 0.3
     stripped: float = 0.0
     cut: float = 0.0
+    lesions: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.shape) < 8 or self.spacing <= 0:
@@ -81,7 +86,7 @@ class Randomisation:
         for name in ("rotation", "scale", "shift", "deformation", "cut"):
             if getattr(self, name) < 0:
                 raise ValueError(f"expected {name} of 0 or more, got {getattr(self, name)}")
-        for name in ("randomised", "artefacts", "stripped"):
+        for name in ("randomised", "artefacts", "stripped", "lesions"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"expected {name} as a share of 0 to 1, got {getattr(self, name)}")
 
@@ -96,10 +101,16 @@ class Library:
         Tissues of each head, shape ``(n, i, j, k)``, uint8, on any device.
     spacing
         Voxel size (mm), the same along each axis.
+    lesions
+        Some voxels of each head's tumour, shape ``(m, 3)``, found when it is made; none where it is healthy.
     """
 
     labels: UInt8[Tensor, "n i j k"]
     spacing: float
+    lesions: tuple[Tensor, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lesions", tuple(_lesion(head) for head in self.labels))
 
 
 def library(subjects: Sequence[Subject], device: str = "cpu") -> Library:
@@ -173,8 +184,10 @@ def sample(heads: Library, how: Randomisation, generator: torch.Generator) -> tu
         Image scaled by :func:`imaging.brightness.scaled`, and labels, both of ``how.shape``.
     """
     device = heads.labels.device
-    head = heads.labels[int(torch.randint(len(heads.labels), (1,), generator=generator))]
-    labels = _read(head, _places(head, heads.spacing, how, generator).to(device), how.shape)
+    n = int(torch.randint(len(heads.labels), (1,), generator=generator))
+    head = heads.labels[n]
+    about = _about(heads.lesions[n], how, generator)
+    labels = _read(head, _places(head, heads.spacing, how, generator, about).to(device), how.shape)
     random = float(torch.rand(1, generator=generator)) < how.randomised
     look = random_look(generator) if random else physical_look(generator)
     noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
@@ -224,7 +237,7 @@ def _brain(labels: Labels) -> Mask:
 
 
 def _places(
-    head: Labels, spacing: float, how: Randomisation, generator: torch.Generator
+    head: Labels, spacing: float, how: Randomisation, generator: torch.Generator, about: Tensor | None = None
 ) -> Float[Tensor, "3 a b c"]:
     """Voxel of the head (fractional) for every eighth voxel of the sample.
 
@@ -241,8 +254,23 @@ def _places(
     if how.deformation > 0:
         moved = moved + _displacement(counts, how, generator)
     shift = how.shift * (2 * torch.rand(3, generator=generator) - 1)
-    middle = torch.tensor([(n - 1) / 2 for n in head.shape])
+    middle = torch.tensor([(n - 1) / 2 for n in head.shape]) if about is None else about
+    shift = shift if about is None else shift.clamp(-_BESIDE, _BESIDE)
     return (moved + shift[:, None, None, None]) / spacing + middle[:, None, None, None]
+
+
+def _lesion(head: Labels) -> Tensor:
+    """At most two hundred voxels of a head's tumour, evenly through its list."""
+    table = torch.zeros(max(Tissue) + 1, dtype=torch.bool, device=head.device)
+    table[[*TUMOUR]] = True
+    found = torch.nonzero(table[head.int()])
+    return found[:: max(1, len(found) // _PLACES)].cpu()
+
+
+def _about(lesion: Tensor, how: Randomisation, generator: torch.Generator) -> Tensor | None:
+    """A place in the tumour to look at, or nothing."""
+    wanted, place = torch.rand(2, generator=generator).tolist()
+    return lesion[int(place * len(lesion))].float() if len(lesion) and wanted < how.lesions else None
 
 
 def _turn(how: Randomisation, generator: torch.Generator) -> Float[Tensor, "3 3"]:

@@ -181,3 +181,18 @@ def test_samples_on_a_gpu_have_the_labels_of_the_cpu(heads: Library) -> None:
         image, labels = sample(there, MOVED, generator_of(0, n))
         assert image.is_cuda
         assert float((labels.cpu() == here).float().mean()) > 0.999
+
+
+def test_samples_are_centred_on_the_tumour_as_often_as_asked() -> None:
+    labels = torch.zeros(60, 60, 60, dtype=torch.uint8)
+    labels[:] = int(Tissue.WHITE)
+    labels[8:12, 44:48, 20:24] = int(Tissue.ENHANCING)
+    how = replace(STILL, shape=(16, 16, 16), spacing=1.0, shift=4.0)
+    for share, low, high in ((0.0, 0, 0), (0.5, 20, 40), (1.0, 60, 60)):
+        seen = [
+            bool(
+                (sample(Library(labels[None], 1.0), replace(how, lesions=share), generator(n))[1] > 10).any()
+            )
+            for n in range(60)
+        ]
+        assert low <= sum(seen) <= high
