@@ -4,7 +4,7 @@ A recipe after SynthSeg (Billot et al., Med. Image Anal. 86, 102789 (2023)): lab
 contrasts anew for every step, so that the network meets every contrast and no scanner twice.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -121,6 +121,12 @@ def loss_of(net: nn.Module, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
     return -(weight * truth).sum() / weight.sum() + _dice_loss(log_share, truth, wanted)
 
 
+def _losses(
+    nets: Mapping[str, nn.Module], batch: Mapping[str, Tensor], _: torch.Generator
+) -> Iterator[tuple[str, Tensor]]:
+    yield "net", loss_of(nets["net"], batch)
+
+
 def _dice_loss(
     log_share: Float[Tensor, "b c i j k"], truth: Float[Tensor, "b i j k"], wanted: Int64[Tensor, "b i j k"]
 ) -> Float[Tensor, ""]:
@@ -159,7 +165,7 @@ def train(
     """
     torch.manual_seed(seed)
     net = unet(config.net).to(device)
-    took = fit(net, samples, loss_of, config.fit, folder, progress)
+    took = fit({"net": net}, samples, _losses, config.fit, folder, progress, seed)
     return net, took
 
 

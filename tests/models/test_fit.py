@@ -1,4 +1,9 @@
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,13 +32,15 @@ class Line(Dataset[dict[str, Tensor]]):
         return {"x": x, "y": 3 * x - 1 + (torch.nan if self.bad else 0)}
 
 
-def squared(net: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    return ((net(batch["x"]) - batch["y"]) ** 2).mean()
+def squared(
+    nets: Mapping[str, nn.Module], batch: dict[str, Tensor], _: torch.Generator
+) -> Iterator[tuple[str, Tensor]]:
+    yield "net", ((nets["net"](batch["x"]) - batch["y"]) ** 2).mean()
 
 
-def linear() -> nn.Module:
+def linear() -> dict[str, nn.Module]:
     torch.manual_seed(0)
-    return nn.Linear(1, 1)
+    return {"net": nn.Linear(1, 1)}
 
 
 def quiet(title: str, share: float) -> None:
@@ -45,35 +52,129 @@ class KilledError(Exception):
     pass
 
 
+def noisy(
+    nets: Mapping[str, nn.Module], batch: dict[str, Tensor], generator: torch.Generator
+) -> Iterator[tuple[str, Tensor]]:
+    x = batch["x"] + 0.1 * torch.randn(batch["x"].shape, generator=generator)
+    yield "net", ((nets["net"](x) - batch["y"]) ** 2).mean()
+
+
+def same(one: Mapping[str, nn.Module], other: Mapping[str, nn.Module]) -> bool:
+    pairs = zip(one.values(), other.values(), strict=True)
+    return all(
+        torch.equal(a, b) for x, y in pairs for a, b in zip(x.parameters(), y.parameters(), strict=True)
+    )
+
+
 def test_a_line_is_found(tmp_path: Path) -> None:
-    net = linear()
-    took = fit(net, Line(), squared, Fit(steps=600, batch=4, workers=0, learning_rate=0.05), tmp_path, quiet)
+    nets = linear()
+    took = fit(nets, Line(), squared, Fit(steps=600, batch=4, workers=0, learning_rate=0.05), tmp_path, quiet)
     assert took["steps"] == 600
-    weight, bias = (float(p.detach()) for p in net.parameters())
+    weight, bias = (float(p.detach()) for p in nets["net"].parameters())
     assert weight == pytest.approx(3, abs=0.05)
     assert bias == pytest.approx(-1, abs=0.05)
 
 
 def test_a_run_killed_on_the_way_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole = linear()
-    fit(whole, Line(), squared, QUICK, tmp_path / "whole", quiet)
+    fit(whole, Line(), noisy, QUICK, tmp_path / "whole", quiet, seed=3)
 
-    def killing(net: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    def killing(
+        nets: Mapping[str, nn.Module], batch: dict[str, Tensor], generator: torch.Generator
+    ) -> Iterator[tuple[str, Tensor]]:
         steps.append(1)
         if len(steps) == 7:
             raise KilledError
-        return squared(net, batch)
+        yield from noisy(nets, batch, generator)
 
     steps: list[int] = []
-    net = linear()
     with pytest.raises(KilledError):
-        fit(net, Line(), killing, QUICK, tmp_path / "parts", quiet)
+        fit(linear(), Line(), killing, QUICK, tmp_path / "parts", quiet, seed=3)
     again = linear()
-    fit(again, Line(), squared, QUICK, tmp_path / "parts", quiet)
-    for a, b in zip(whole.parameters(), again.parameters(), strict=True):
-        assert torch.equal(a, b)
+    fit(again, Line(), noisy, QUICK, tmp_path / "parts", quiet, seed=3)
+    assert same(whole, again)
     lines = [json.loads(line) for line in (tmp_path / "parts" / "losses.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 13))
+
+
+def test_another_seed_draws_other_noise(tmp_path: Path) -> None:
+    one, other = linear(), linear()
+    fit(one, Line(), noisy, QUICK, tmp_path / "one", quiet, seed=3)
+    fit(other, Line(), noisy, QUICK, tmp_path / "other", quiet, seed=4)
+    assert not same(one, other)
+
+
+def test_parts_step_one_after_the_other(tmp_path: Path) -> None:
+    """The second loss sees the first part's new weights, as a generator sees its discriminator's."""
+    seen: list[bool] = []
+
+    def both(
+        nets: Mapping[str, nn.Module], batch: dict[str, Tensor], _: torch.Generator
+    ) -> Iterator[tuple[str, Tensor]]:
+        before = nets["first"].weight.detach().clone()
+        yield "first", ((nets["first"](batch["x"]) - batch["y"]) ** 2).mean()
+        seen.append(not torch.equal(before, nets["first"].weight))
+        yield "second", ((nets["second"](batch["x"]) - nets["first"](batch["x"])) ** 2).mean()
+
+    nets = {"first": linear()["net"], "second": linear()["net"]}
+    first = nets["first"].weight.detach().clone()
+    fit(nets, Line(), both, Fit(steps=300, batch=4, learning_rate=0.05), tmp_path, quiet)
+    assert all(seen)
+    assert not torch.equal(first, nets["first"].weight)
+    assert nets["second"].weight.item() == pytest.approx(nets["first"].weight.item(), abs=0.1)
+    line = json.loads((tmp_path / "losses.jsonl").read_text().splitlines()[-1])
+    assert line["loss"] == pytest.approx(line["first"] + line["second"], abs=1e-4)
+
+
+def test_a_watch_sees_the_average_and_changes_nothing(tmp_path: Path) -> None:
+    plain, watched = linear(), linear()
+    weights: list[float] = []
+
+    def watch(nets: Mapping[str, nn.Module], step: int) -> Mapping[str, float]:
+        assert not nets["net"].training
+        weights.append(nets["net"].weight.item())
+        return {"weight": weights[-1]}
+
+    fit(plain, Line(), squared, QUICK, tmp_path / "plain", quiet)
+    fit(watched, Line(), squared, replace(QUICK, watch_s=0.0), tmp_path / "watched", quiet, watch=watch)
+    assert same(plain, watched)
+    lines = [json.loads(line) for line in (tmp_path / "watched" / "watch.jsonl").read_text().splitlines()]
+    assert [line["weight"] for line in lines] == pytest.approx(weights, abs=1e-5)
+    assert weights[-1] == plain["net"].weight.item()
+
+
+_TWO = """
+import sys
+from pathlib import Path
+from safetensors.torch import save_file
+from test_fit import QUICK, Line, linear, quiet, squared
+from models.fit import fit
+from accelerate import PartialState
+here = PartialState(cpu=True)
+assert here.num_processes == 2
+nets = linear()
+fit(nets, Line(), squared, QUICK, Path(sys.argv[1]), quiet)
+save_file(nets["net"].state_dict(), Path(sys.argv[1]) / f"rank{here.process_index}.safetensors")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(_TWO)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launch += [str(script), str(tmp_path)]
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        launch, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    one = linear()
+    fit(one, Line(), squared, QUICK, tmp_path / "one", quiet)
+    for rank in range(2):
+        found = load_file(tmp_path / f"rank{rank}.safetensors")
+        for name, value in one["net"].state_dict().items():
+            assert torch.allclose(found[name], value, atol=1e-6)
 
 
 def test_a_finished_run_takes_no_more_steps(tmp_path: Path) -> None:
@@ -94,7 +195,9 @@ def test_a_loss_that_stays_nan_is_reported(tmp_path: Path) -> None:
 def test_another_network_or_setting_is_not_mixed_with_a_checkpoint(tmp_path: Path) -> None:
     fit(linear(), Line(), squared, QUICK, tmp_path, quiet)
     with pytest.raises(ValueError, match="another's"):
-        fit(nn.Linear(1, 2), Line(), squared, QUICK, tmp_path, quiet)
+        fit({"net": nn.Linear(1, 2)}, Line(), squared, QUICK, tmp_path, quiet)
+    with pytest.raises(ValueError, match="another's"):
+        fit({"other": nn.Linear(1, 1)}, Line(), squared, QUICK, tmp_path, quiet)
     with pytest.raises(ValueError, match="settings that the checkpoint"):
         fit(linear(), Line(), squared, Fit(steps=12, batch=3, workers=0), tmp_path, quiet)
 
@@ -111,7 +214,7 @@ def card() -> dict[str, object]:
 
 
 def test_weights_come_back_in_half_precision_with_their_card(tmp_path: Path) -> None:
-    net, other = linear(), nn.Linear(1, 1)
+    net, other = linear()["net"], nn.Linear(1, 1)
     save_weights(net.state_dict(), {**card(), "name": "line"}, tmp_path / "line.safetensors")
     assert load_weights(other, tmp_path / "line.safetensors")["name"] == "line"
     assert other.weight.item() == pytest.approx(net.weight.item(), rel=1e-3)
@@ -122,13 +225,13 @@ def test_weights_come_back_in_half_precision_with_their_card(tmp_path: Path) -> 
 def test_weights_without_card_or_with_nan_or_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     with pytest.raises(ValueError, match="model card"):
-        save_weights(linear().state_dict(), {"name": "line"}, path)
+        save_weights(linear()["net"].state_dict(), {"name": "line"}, path)
     with pytest.raises(ValueError, match="finite weights"):
         save_weights({"a": torch.tensor([torch.nan])}, card(), path)
     with pytest.raises(ValueError, match="at most 16 MiB"):
         save_weights({"a": torch.zeros(9 * 2**20)}, card(), path)
     with pytest.raises(ValueError, match="got none"):
         read_card(path)
-    save_weights(linear().state_dict(), card(), path)
+    save_weights(linear()["net"].state_dict(), card(), path)
     with pytest.raises(ValueError, match="fit the network"):
         load_weights(nn.Linear(2, 2), path)
