@@ -1,0 +1,111 @@
+"""How near synthetic images come to training images in an embedding, beside images that nobody trained on."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .sample import Features, Match
+from .tail import Tail, tail
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Distances of synthetic images to training and held-out images.
+
+    Parameters
+    ----------
+    train
+        Each synthetic image's nearest training image.
+    held_out
+        Each synthetic image's nearest held-out image.
+    null
+        Each held-out image's nearest training image.
+    memorised
+        Share of synthetic images nearer to the training set than the null's 1st percentile.
+    ratio
+        Median over synthetic images of distance to train over distance to held-out.
+    null_ratio
+        The same of held-out images, each measured against the other held-out images. More training
+        than held-out images make every ratio smaller: compare ``ratio`` with this, not with 1. Where
+        one patient gives several held-out images these are near one another and this is too large.
+    """
+
+    train: Match
+    held_out: Match
+    null: Match
+    memorised: Tail
+    ratio: float
+    null_ratio: float | None
+
+
+def nearest(features: Features, references: Features, leave_out_self: bool = False) -> Match:
+    """Euclidean distance of each image to the nearest reference, and which it is.
+
+    Parameters
+    ----------
+    features
+        Embedding ``(n, d)``.
+    references
+        Embedding ``(m, d)``.
+    leave_out_self
+        Row i is never matched with reference i: nearest *other* image of one set.
+
+    Raises
+    ------
+    ValueError
+        If the embeddings differ in width, or there is nothing to match with.
+    """
+    if features.shape[1] != references.shape[1] or len(references) <= int(leave_out_self):
+        raise ValueError(
+            f"expected two embeddings of one width, got {tuple(features.shape)} and "
+            f"{tuple(references.shape)}; embed both sets with one extractor"
+        )
+    values, indices = [], []
+    for start in range(0, len(features), _CHUNK):
+        rows = features[start : start + _CHUNK].float()
+        # |a|² − 2ab + |b|² would lose the small distances, and those are what we look for.
+        away = torch.cdist(rows, references.float(), compute_mode="donot_use_mm_for_euclid_dist")
+        if leave_out_self:
+            own = torch.arange(len(rows), device=rows.device)
+            away[own, own + start] = torch.inf
+        value, index = away.min(1)
+        values.append(value)
+        indices.append(index)
+    return Match(torch.cat(values), torch.cat(indices))
+
+
+def neighbours(
+    synthetic: Features, train: Features, held_out: Features, level: float = 0.01, alarm: float = 0.01
+) -> Neighbours:
+    """Distances synthetic → train, synthetic → held-out and held-out → train, and what stands out.
+
+    Parameters
+    ----------
+    synthetic, train, held_out
+        Embeddings ``(n, d)`` by one extractor; train and held-out split by patient.
+    level
+        Quantile of the null below which an image counts as memorised.
+    alarm
+        Probability under which chance no longer explains the share.
+    """
+    to_train, to_held_out = nearest(synthetic, train), nearest(synthetic, held_out)
+    null = nearest(held_out, train)
+    others = nearest(held_out, held_out, leave_out_self=True) if len(held_out) > 1 else None
+    return Neighbours(
+        train=to_train,
+        held_out=to_held_out,
+        null=null,
+        memorised=tail(to_train.value, null.value, level, alarm),
+        ratio=_median_ratio(to_train.value, to_held_out.value),
+        null_ratio=None if others is None else _median_ratio(null.value, others.value),
+    )
+
+
+def _median_ratio(near: Float[Tensor, " n"], far: Float[Tensor, " n"]) -> float:
+    # A distance of zero to both is a tie, not a division.
+    tiny = torch.finfo(torch.float32).tiny
+    return float(((near + tiny) / (far + tiny)).median())

@@ -1,0 +1,87 @@
+"""What an audit compares, and what a comparison gives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Integer, Real
+from torch import Tensor
+
+from .crops import crops
+
+Images = Float[Tensor, "_ _ ..."]
+Features = Float[Tensor, "_ _"]
+Embed = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One set of images: synthetic, training, or held out.
+
+    Parameters
+    ----------
+    images
+        Images or volumes ``(n, c, *space)``, in any one range of brightness.
+    features
+        Their embedding ``(n, d)`` by an extractor that never saw which image is whose.
+    crops
+        Their tumours alone ``(n, c, *side)``, as :func:`synth.privacy.crops.crops` cuts them.
+
+    Raises
+    ------
+    ValueError
+        If images, features and crops are not of one number, or there are none.
+    """
+
+    images: Images
+    features: Features
+    crops: Images | None = None
+
+    def __post_init__(self) -> None:
+        counts = [len(part) for part in (self.images, self.features, self.crops) if part is not None]
+        if len(set(counts)) > 1 or not counts[0]:
+            raise ValueError(
+                f"expected as many features and crops as images, and one at least, got {counts}; "
+                "give each image its own row"
+            )
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Match:
+    """The training image that is most like each image.
+
+    Parameters
+    ----------
+    value
+        Distance or correlation ``(n,)``.
+    index
+        Number of the training image ``(n,)``.
+    """
+
+    value: Float[Tensor, " n"]
+    index: Integer[Tensor, " n"]
+
+
+@torch.no_grad()
+def sample(
+    images: Images, embed: Embed, boxes: Real[Tensor, "_ _ 2"] | None = None, chunk: int = 64
+) -> Sample:
+    """Images with their features, and their tumours where boxes ``(n, d, 2)`` (voxels) are known.
+
+    Parameters
+    ----------
+    images
+        Images or volumes ``(n, c, *space)``.
+    embed
+        Images ``(b, c, *space)`` to features ``(b, d)``.
+    boxes
+        First and last edge of each tumour along each axis, as :func:`synth.privacy.crops.crops` takes.
+    chunk
+        Images embedded at once.
+    """
+    features = torch.cat([embed(part) for part in torch.split(images, chunk)])
+    return Sample(images, features, None if boxes is None else crops(images, boxes))
