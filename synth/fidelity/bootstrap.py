@@ -36,8 +36,8 @@ class Interval:
     level: float
 
 
-def bootstrap(
-    statistic: Callable[..., float],
+def bootstraps(
+    statistics: Callable[..., Sequence[float]],
     sets: Sequence[Items],
     generator: torch.Generator,
     n_resamples: int = 1000,
@@ -46,17 +46,17 @@ def bootstrap(
     paired: bool = False,
     groups: Sequence[Groups | None] | None = None,
     centred: bool = False,
-) -> Interval:
-    """Percentile interval of a statistic (Efron, Ann. Statist. 7, 1 (1979)).
+) -> list[Interval]:
+    """Percentile interval of each of several statistics (Efron, Ann. Statist. 7, 1 (1979)).
 
     Resamples repeat items. A statistic that suffers from it, such as one of nearest neighbours, is better
     written for indices: give ``torch.arange(n)`` as the set and let the statistic weigh or mask repeats.
 
     Parameters
     ----------
-    statistic
-        Takes as many sets as there are and gives one number; where it is not defined it gives NaN, and
-        such resamples are left out.
+    statistics
+        Takes as many sets as there are and gives one or more numbers; where one is not defined it is NaN, and
+        it is left out of that resample.
     sets
         Items along the first axis, each set drawn by itself with replacement.
     generator
@@ -69,7 +69,7 @@ def bootstrap(
         For each set the group of every item, such as its patient, or None: whole groups are drawn, since
         slices of one patient say less than as many patients.
     centred
-        Shift the interval so that the mean of the resamples is the estimate. For statistics whose bias falls
+        Shift the intervals so that the mean of the resamples is the estimate. For statistics whose bias falls
         with the number of items, such as the Frechet distance, the plain interval may miss the estimate.
 
     Raises
@@ -79,20 +79,50 @@ def bootstrap(
     """
     _check(sets, n_resamples, level, paired, groups)
     memberships = list(groups) if groups is not None else [None] * len(sets)
-    estimate = float(statistic(*sets))
     values = []
     for _ in range(n_resamples):
         if paired:
             chosen = [_drawn(len(sets[0]), memberships[0], generator)] * len(sets)
         else:
             chosen = [_drawn(len(s), g, generator) for s, g in zip(sets, memberships, strict=True)]
-        values.append(float(statistic(*(s[c] for s, c in zip(sets, chosen, strict=True)))))
-    kept = torch.tensor([v for v in values if not math.isnan(v)], dtype=torch.float64)
-    if not len(kept) or math.isnan(estimate):
+        values.append(statistics(*(s[c] for s, c in zip(sets, chosen, strict=True))))
+    drawn = torch.tensor(values, dtype=torch.float64)
+    return [
+        _interval(float(estimate), column[~column.isnan()], level, centred)
+        for estimate, column in zip(statistics(*sets), drawn.unbind(1), strict=True)
+    ]
+
+
+def bootstrap(
+    statistic: Callable[..., float],
+    sets: Sequence[Items],
+    generator: torch.Generator,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    *,
+    paired: bool = False,
+    groups: Sequence[Groups | None] | None = None,
+    centred: bool = False,
+) -> Interval:
+    """Percentile interval of a statistic; see :func:`bootstraps`."""
+    return bootstraps(
+        lambda *drawn: (statistic(*drawn),),
+        sets,
+        generator,
+        n_resamples,
+        level,
+        paired=paired,
+        groups=groups,
+        centred=centred,
+    )[0]
+
+
+def _interval(estimate: float, values: Tensor, level: float, centred: bool) -> Interval:
+    if not len(values) or math.isnan(estimate):
         return Interval(estimate, math.nan, math.nan, math.nan, level)
-    bias = float(kept.mean()) - estimate
+    bias = float(values.mean()) - estimate
     tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = (torch.quantile(kept, tails) - (bias if centred else 0.0)).tolist()
+    low, high = (torch.quantile(values, tails) - (bias if centred else 0.0)).tolist()
     return Interval(estimate, low, high, bias, level)
 
 

@@ -28,8 +28,8 @@ class Floor:
         The same, real against synthetic.
     above
         Share of splits in which the synthetic set measures more than the other real half; ties count half.
-        Near 0.5 the two cannot be told apart; near 1 a distance says that the set differs, near 0 that it is
-        nearer than fresh real images are, as copies are.
+        1 for a distance, with percentiles apart, says that the set differs. A fresh real set gives 0.5 in the
+        mean over many such sets, but one alone anything between, by how near its means fell to these.
     """
 
     n: int
@@ -53,7 +53,8 @@ def real_floors(
 ) -> list[Floor]:
     """Floor of each of the numbers that a measure gives.
 
-    The splits share images, so their percentiles tell how much a split matters, and no significance.
+    The splits share images, so their percentiles tell how much a split matters, and no significance. Copies
+    of the real images lie below the floor, but so may lucky fresh ones: look for copies image by image.
 
     Parameters
     ----------
