@@ -1,0 +1,247 @@
+"""The network of all generators, for slices and volumes: MONAI's diffusion U-Net on the bands of a Haar step.
+
+It sees noisy bands, the planes of a condition, and what of the image is given; so the same weights draw from
+labels, fill in missing contrasts and paint inside a region. diffusers saves and loads it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from jaxtyping import Float, Integer
+from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
+from torch import Tensor, nn
+
+from .wavelet import haar, to_bands
+
+_EMBEDDED = 4  # channels that the planes of a condition are mixed to
+_CLOCK = 1000.0  # MONAI's embedding counts steps of Ho et al. (2020); our time runs from 0 to 1
+_GROUPS = 4  # more make the gradient of a group norm several times slower in channels-last on a CPU
+_MOST = 1024  # channels of a level, so that a file from elsewhere cannot ask for all memory
+
+Bands = Float[Tensor, "b k *h"]
+PerSample = Float[Tensor, " b"]
+Widths = Integer[Tensor, " b"]
+
+
+class Predicts(StrEnum):
+    """What the network's answer is."""
+
+    VELOCITY = "velocity"  # source - data, diffusers' sign of flow matching
+    NOISE = "noise"  # epsilon of a DDPM
+    BANDS = "bands"  # the image itself, in one pass from the source
+
+
+class Hints(NamedTuple):
+    """What a generator is told.
+
+    ``condition`` (b, K, *s), planes from 0 to 1; ``known`` (b, c, *s), 1 for voxels that are given;
+    ``given``, the image there and 0 elsewhere.
+    """
+
+    condition: Tensor
+    known: Tensor
+    given: Tensor
+
+    def rows(self, which: Tensor) -> "Hints":
+        """Those of some samples of the batch, by index or mask."""
+        return Hints(self.condition[which], self.known[which], self.given[which])
+
+    def unconditional(self) -> "Hints":
+        """The same without the condition, for classifier-free guidance (Ho and Salimans, 2022)."""
+        return self._replace(condition=torch.zeros_like(self.condition))
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Size and meaning of a generator.
+
+    Parameters
+    ----------
+    space
+        2 for slices, 3 for volumes.
+    contrasts
+        Channels of an image.
+    classes
+        Planes of a condition; 0 for a generator without one.
+    channels
+        Of the levels of the U-Net, whole multiples of 16 and of ``head``.
+    blocks
+        Residual blocks of a level on the way down; one more on the way up.
+    head
+        Channels of an attention head at the lowest level.
+    predicts
+        What the answer is.
+    widths
+        Step sizes 1, 1/2, 1/4, ... that a shortcut model learns; 0 for none.
+    render_share
+        How much of the source is a render of the labels, 0 (noise alone) to below 1.
+    band_std
+        Standard deviation of each band in the training set (`models.wavelet.band_std`); empty for ones.
+
+    Raises
+    ------
+    ValueError
+        If a number makes no network.
+    """
+
+    space: int = 2
+    contrasts: int = 1
+    classes: int = 3
+    channels: tuple[int, ...] = (48, 80, 112)
+    blocks: int = 2
+    head: int = 16
+    predicts: Predicts = Predicts.VELOCITY
+    widths: int = 0
+    render_share: float = 0.0
+    band_std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.space not in (2, 3) or not 1 <= self.contrasts <= 64 or not 0 <= self.classes <= 256:
+            raise ValueError(
+                f"expected 2 or 3 axes, 1 to 64 contrasts and 0 to 256 classes, got {self.space}, "
+                f"{self.contrasts} and {self.classes}"
+            )
+        sizes = all(0 < n <= _MOST and n % 16 == 0 for n in self.channels) and 1 <= len(self.channels) <= 6
+        if not sizes or not 1 <= self.blocks <= 8 or self.head < 1 or self.channels[-1] % self.head:
+            raise ValueError(
+                f"expected 1 to 6 levels of channels in multiples of 16, 1 to 8 blocks and heads that share "
+                f"the last level evenly, got {self.channels}, {self.blocks} and {self.head}"
+            )
+        if not 0 <= self.widths <= 12 or not 0 <= self.render_share < 1:
+            raise ValueError(
+                f"expected 0 to 12 widths and a render's share from 0 to below 1, got {self.widths} and "
+                f"{self.render_share}"
+            )
+        if len(self.band_std) not in (0, self.bands) or not all(0 < s < 1e6 for s in self.band_std):
+            raise ValueError(f"expected {self.bands} positive deviations of bands, got {self.band_std}")
+
+    @property
+    def bands(self) -> int:
+        """Channels of the bands of an image."""
+        return self.contrasts * 2**self.space
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each band, ones where none was measured."""
+        return self.band_std or (1.0,) * self.bands
+
+    @property
+    def multiple(self) -> int:
+        """Sides of an image are whole multiples of this."""
+        return int(2 ** len(self.channels))
+
+    def as_json(self) -> dict[str, Any]:
+        """What :meth:`from_json` reads."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "GeneratorConfig":
+        """The config that a file holds.
+
+        Raises
+        ------
+        ValueError
+            If a key is unknown, or a value is not of its kind.
+        """
+        kinds = {f.name: f.type for f in fields(cls)}
+        if unknown := [key for key in values if key not in kinds]:
+            raise ValueError(f"expected settings {', '.join(kinds)} of a generator, got {unknown[0]!r}")
+        try:
+            made = {key: _as(kinds[key], value) for key, value in values.items()}
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"expected numbers as settings of a generator, got {dict(values)}") from None
+        return cls(**made)
+
+
+# 128² slices, 4 x 64³ volumes, 4 x 128³ volumes.
+SLICES = GeneratorConfig(channels=(48, 80, 112), blocks=2, widths=7)
+SMALL = GeneratorConfig(space=3, contrasts=4, classes=12, channels=(48, 64, 80), blocks=1, widths=7)
+FULL = GeneratorConfig(space=3, contrasts=4, classes=12, channels=(64, 96, 128), blocks=1, widths=7)
+
+
+class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Bands to bands of the same shape, told the time, the step's width and the hints.
+
+    Parameters
+    ----------
+    settings
+        A :class:`GeneratorConfig` as JSON.
+    """
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.settings = how = GeneratorConfig.from_json(settings)
+        cell = 2**how.space
+        conv = nn.Conv2d if how.space == 2 else nn.Conv3d
+        self.pool = nn.AvgPool2d(2) if how.space == 2 else nn.AvgPool3d(2)
+        # Without a bias no condition is nothing at all.
+        self.embed = conv(how.classes, _EMBEDDED, 1, bias=False) if how.classes else None
+        embedded = _EMBEDDED * cell if how.classes else 0
+        inner = DiffusionModelUNet(
+            spatial_dims=how.space,
+            in_channels=2 * how.bands + how.contrasts + embedded,
+            out_channels=how.bands,
+            channels=how.channels,
+            num_res_blocks=how.blocks,
+            attention_levels=(False,) * len(how.channels),  # it stays in the middle block
+            norm_num_groups=_GROUPS,
+            num_head_channels=how.head,
+            num_class_embeds=how.widths + 1,
+            use_flash_attention=True,
+        )
+        layout = torch.channels_last if how.space == 2 else torch.channels_last_3d
+        self.net = inner.to(memory_format=layout)  # several times faster in bf16 on a CPU
+        self.layout = layout
+
+    def forward(
+        self,
+        bands: Bands,
+        time: PerSample,
+        width: Widths,
+        condition: Float[Tensor, "b _ *s"],
+        known: Float[Tensor, "b c *s"],
+        given: Float[Tensor, "b c *s"],
+    ) -> Bands:
+        """The network's answer, float32, of the shape of ``bands``.
+
+        Parameters
+        ----------
+        bands
+            Noisy bands, ``(b, c 2^d, *s/2)``, scaled as `models.wavelet.to_bands` does.
+        time
+            1 at the source, 0 at the data.
+        width
+            0 for a velocity of the moment; k for a step of ``2^(1-k)``.
+        condition, known, given
+            The :class:`Hints`, at full size.
+        """
+        seen = [bands, to_bands(given, self.settings.std), self.pool(known)]
+        if self.embed is not None:
+            seen.append(haar(self.embed(condition)).to(bands.dtype))
+        x = torch.cat(seen, dim=1).contiguous(memory_format=self.layout)
+        answer: Tensor = self.net(x, timesteps=time * _CLOCK, class_labels=width)
+        return answer.float().contiguous()
+
+
+def build(config: GeneratorConfig, seed: int = 0) -> Generator:
+    """A generator with fresh weights that depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Generator(config.as_json())
+
+
+def _as(kind: Any, value: Any) -> Any:
+    if kind is int or kind is float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or kind(value) != value:
+            raise ValueError
+        return kind(value)
+    if kind is Predicts:
+        return Predicts(value)
+    (one, _) = kind.__args__
+    return tuple(_as(one, v) for v in value)

@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from models.generator import FULL, SLICES, SMALL, Generator, GeneratorConfig, Hints, Predicts, build
+
+TINY = GeneratorConfig(classes=2, channels=(16, 32), blocks=1, widths=3)
+TINY_3D = GeneratorConfig(space=3, contrasts=4, classes=12, channels=(16, 32), blocks=1)
+
+
+def hints(how: GeneratorConfig, n: int = 2, side: int = 8) -> Hints:
+    sides = (side,) * how.space
+    made = torch.Generator().manual_seed(0)
+    image = torch.randn(n, how.contrasts, *sides, generator=made)
+    known = torch.zeros_like(image)
+    known[:, :, : side // 2] = 1
+    return Hints(torch.rand(n, how.classes, *sides, generator=made), known, image * known)
+
+
+def bands(how: GeneratorConfig, n: int = 2, side: int = 8) -> torch.Tensor:
+    shape = (n, how.bands, *[side // 2] * how.space)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def awake(how: GeneratorConfig) -> Generator:
+    """A network whose layers that start at zero say something."""
+    net, made = build(how), torch.Generator().manual_seed(0)
+    for weight in net.parameters():
+        if weight.ndim > 1 and not weight.any():
+            nn.init.normal_(weight, std=0.1, generator=made)
+    return net
+
+
+@pytest.mark.parametrize("how", [TINY, TINY_3D, GeneratorConfig(classes=0, channels=(16, 16), blocks=1)])
+def test_answers_have_the_shape_of_the_bands_and_start_at_zero(how: GeneratorConfig) -> None:
+    at, width = bands(how), torch.zeros(2, dtype=torch.long)
+    answer = build(how)(at, torch.tensor([0.2, 1.0]), width, *hints(how))
+    assert answer.shape == at.shape
+    assert not answer.any()  # MONAI's last layer
+
+
+def test_answers_depend_on_all_that_the_network_is_told() -> None:
+    net, at, width = awake(TINY), bands(TINY), torch.zeros(2, dtype=torch.long)
+    time, told = torch.tensor([0.3, 0.6]), hints(TINY)
+    with torch.no_grad():
+        answer = net(at, time, width, *told)
+        others = [
+            net(at, time + 0.1, width, *told),
+            net(at, time, width + 1, *told),
+            net(at, time, width, *told.unconditional()),
+            net(at, time, width, *told._replace(known=torch.zeros_like(told.known))),
+            net(at, time, width, *told._replace(given=-told.given)),
+        ]
+        assert all(float((answer - other).abs().max()) > 1e-4 for other in others)
+        torch.testing.assert_close(
+            net(at[1:], time[1:], width[1:], *told.rows(torch.tensor([1]))), answer[1:]
+        )
+
+
+def test_half_precision_answers_in_single() -> None:
+    net, width = awake(TINY_3D), torch.zeros(2, dtype=torch.long)
+    with torch.no_grad():
+        full = net(bands(TINY_3D), torch.rand(2), width, *hints(TINY_3D))
+        with torch.autocast("cpu", torch.bfloat16):
+            half = net(bands(TINY_3D), torch.rand(2), width, *hints(TINY_3D))
+    assert half.dtype == torch.float32
+    assert full.shape == half.shape
+
+
+def test_there_are_no_transposed_convolutions() -> None:
+    for how in (TINY, TINY_3D):
+        assert not [m for m in build(how).modules() if isinstance(m, nn.ConvTranspose2d | nn.ConvTranspose3d)]
+
+
+def test_first_weights_depend_on_the_seed_alone() -> None:
+    before = torch.random.get_rng_state()
+    one, same, other = build(TINY, 1), build(TINY, 1), build(TINY, 2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(one.net.conv_in.conv.weight, same.net.conv_in.conv.weight)
+    assert not torch.equal(one.net.conv_in.conv.weight, other.net.conv_in.conv.weight)
+
+
+def test_diffusers_saves_and_loads_it_to_the_bit(tmp_path: Path) -> None:
+    how = GeneratorConfig(
+        classes=2, channels=(16, 16), blocks=1, predicts=Predicts.NOISE, band_std=(1.0, 0.5, 0.5, 0.25)
+    )
+    net = awake(how)
+    net.save_pretrained(tmp_path)
+    again = Generator.from_pretrained(tmp_path, local_files_only=True)
+    assert again.settings == how
+    for name, t in net.state_dict().items():
+        assert torch.equal(t, again.state_dict()[name])
+
+
+def test_the_shipped_sizes_stay_small() -> None:
+    with torch.device("meta"):
+        millions = {
+            name: sum(p.numel() for p in Generator(how.as_json()).parameters()) / 1e6
+            for name, how in (("slices", SLICES), ("small", SMALL), ("full", FULL))
+        }
+    assert 3 < millions["slices"] < 4
+    assert 3.5 < millions["small"] < 4.5
+    assert millions["small"] < millions["full"] < 12  # 24 MiB in half precision
+
+
+def test_settings_come_back_from_json_and_strange_ones_are_refused() -> None:
+    for how in (SLICES, SMALL, FULL, TINY):
+        assert GeneratorConfig.from_json(how.as_json()) == how
+    for key, value, match in [
+        ("space", 4, "2 or 3 axes"),
+        ("channels", [8], "multiples of 16"),
+        ("channels", [1 << 20], "multiples of 16"),
+        ("channels", "abc", "numbers as settings"),
+        ("contrasts", True, "numbers as settings"),
+        ("contrasts", float("inf"), "numbers as settings"),
+        ("widths", 99, "0 to 12 widths"),
+        ("render_share", 1.0, "render's share"),
+        ("band_std", [1.0], "4 positive deviations"),
+        ("band_std", [1.0, 1.0, 1.0, float("nan")], "numbers as settings"),
+        ("predicts", "everything", "settings of a generator"),
+        ("code", "x", "expected settings"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            GeneratorConfig.from_json({key: value})
