@@ -1,0 +1,145 @@
+"""The recipe of diffusion generators: flow matching with shortcuts, or a DDPM for comparison.
+
+One set of weights learns to draw from a condition, to draw contrasts that are missing and to paint inside a
+region, since each training sample is given other parts of its image.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.flow import Net, flow_loss, in_bf16, large_steps, source, times, weights
+from models.generator import SLICES, Generator, GeneratorConfig, Hints, Predicts, build
+from models.noising import noise_loss, steps
+from models.wavelet import to_bands
+
+from .conditions import Shares, drawn_known, told, tumour_mask
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """How a diffusion generator learns.
+
+    Parameters
+    ----------
+    net
+        Size of the network, what it answers, and how much of its source is a render of the labels.
+    shares
+        How often a sample is given contrasts, a region's surroundings, no condition.
+    logit_mean, logit_std
+        Of the times that are learnt, as logits; a deviation of 0 draws them evenly.
+    large_steps
+        Share of samples that learn a shortcut's large step (Frans et al. take 1/4).
+    band_power
+        A band counts its standard deviation to this power: 0 for all alike, 2 for the image's squared error.
+    known_floor
+        What a voxel that is given counts, against 1.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range, or the network answers bands, which only a GAN's does.
+    """
+
+    net: GeneratorConfig = SLICES
+    shares: Shares = field(default_factory=Shares)
+    logit_mean: float = 0.0
+    logit_std: float = 1.0
+    large_steps: float = 0.25
+    band_power: float = 0.5
+    known_floor: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.net.predicts is Predicts.BANDS:
+            raise ValueError("expected a network that answers velocity or noise, got bands; train a GAN")
+        if not 0 <= self.large_steps <= 1 or not 0 <= self.known_floor <= 1:
+            raise ValueError(
+                f"expected shares from 0 to 1, got {self.large_steps} of large steps and a floor of "
+                f"{self.known_floor}"
+            )
+        if not 0 <= self.logit_std <= 10 or not abs(self.logit_mean) <= 10 or not 0 <= self.band_power <= 4:
+            raise ValueError(
+                f"expected logits of times within 10 and a power of bands from 0 to 4, got "
+                f"{self.logit_mean} and {self.logit_std}, and {self.band_power}"
+            )
+        if self.net.predicts is Predicts.NOISE and (self.net.widths or self.net.render_share):
+            raise ValueError("expected neither shortcuts nor a render with a DDPM; set widths and share to 0")
+
+
+def networks(config: DiffusionConfig, seed: int = 0) -> dict[str, Generator]:
+    """The recipe's network by its name, ``net``, with fresh weights."""
+    return {"net": build(config.net, seed)}
+
+
+def losses(
+    config: DiffusionConfig,
+    nets: Mapping[str, nn.Module],
+    batch: Mapping[str, Tensor],
+    generator: torch.Generator,
+) -> Iterator[tuple[str, Float[Tensor, ""]]]:
+    """The loss of the network ``net`` on a batch; the training loop takes ``partial(losses, config)``.
+
+    Parameters
+    ----------
+    config
+        The recipe.
+    nets
+        ``net``, on the batch's device.
+    batch
+        ``image`` (b, c, *s) about -1 to 1; ``condition`` (b, K, *s); ``present`` (b, c), 1 for contrasts that
+        a case really has (all where it is left out): the others count nothing; ``render`` (b, c, *s) where
+        the source has a share of it.
+    generator
+        Draws what is known, told, noised.
+
+    Raises
+    ------
+    ValueError
+        If the batch does not fit the network.
+    """
+    how, image = config.net, batch["image"]
+    _check(how, image, batch["condition"])
+    present = batch.get("present", torch.ones(image.shape[:2], device=image.device)).to(image.dtype)
+    image = image * present.reshape(*present.shape, *[1] * how.space)
+    known = drawn_known(present, tumour_mask(batch["condition"]), config.shares, generator)
+    hints = Hints(told(batch["condition"], config.shares, generator), known, image * known)
+    data = to_bands(image, how.std)
+    noise = torch.randn(data.shape, generator=generator, device=generator.device).to(data.device)
+    weight = weights(known, present, how.std, config.band_power, config.known_floor)
+    net = in_bf16(nets["net"])
+    if how.predicts is Predicts.NOISE:
+        step = steps(len(data), generator).to(data.device)
+        yield "net", noise_loss(net, data, noise, step, hints, weight)
+    else:
+        render = to_bands(batch["render"], how.std) if "render" in batch else None
+        start = source(noise, render, how.render_share)
+        yield "net", _flow(config, net, data, start, hints, weight, generator)
+
+
+def _flow(
+    config: DiffusionConfig,
+    net: Net,
+    data: Tensor,
+    start: Tensor,
+    hints: Hints,
+    weight: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    n, n_widths = len(data), config.net.widths
+    small = times(n, config.logit_mean, config.logit_std, generator)
+    large, width = large_steps(n, config.large_steps, n_widths, generator)
+    time = torch.where(width > 0, large, small)
+    return flow_loss(net, data, start, time.to(data.device), width.to(data.device), hints, weight, n_widths)
+
+
+def _check(how: GeneratorConfig, image: Tensor, condition: Tensor) -> None:
+    sides = image.shape[2:]
+    fits = image.shape[1] == how.contrasts and condition.shape[1] == how.classes and len(sides) == how.space
+    if not fits or any(n % how.multiple for n in sides):
+        raise ValueError(
+            f"expected images of {how.contrasts} contrasts with {how.classes} planes and {how.space} sides "
+            f"in multiples of {how.multiple}, got {image.shape[1]}, {condition.shape[1]} and {tuple(sides)}"
+        )
