@@ -102,7 +102,7 @@ def audit(
     Parameters
     ----------
     synthetic
-        What the generator drew.
+        What the generator drew, without groups; or, for the floor, real images of yet other patients.
     train
         Everything that it was trained on.
     held_out
@@ -124,10 +124,19 @@ def audit(
     cut = _all_crops(synthetic, train, held_out)
     # Membership is two tests: the area, and the true positives.
     each = alarm / (4 + int(cut is not None) + 2 * int(loss is not None))
-    far = neighbours(synthetic.features, train.features, held_out.features, alarm=each)
-    whole = copies(synthetic.images, train.images, held_out.images, search, alarm=each)
-    part = None if cut is None else copies(*cut, search, alarm=each)
-    known = None if known_copies is None else control(known_copies, train, far, whole, part, search, each)
+    own, drawn = held_out.groups, synthetic.groups
+    features = (synthetic.features, train.features, held_out.features)
+    images = (synthetic.images, train.images, held_out.images)
+    far = neighbours(*features, each, groups=drawn, held_out_groups=own)
+    whole = copies(*images, search, each, groups=drawn, held_out_groups=own)
+    part = None if cut is None else copies(*cut, search, each, groups=drawn, held_out_groups=own)
+    known = None
+    if known_copies is not None:
+        known = control(known_copies, train, far, whole, part, search, each, own)
+    by_distance = membership_by_distance(*features, each, groups=train.groups, held_out_groups=own)
+    by_loss = None
+    if loss is not None:
+        by_loss = membership_by_loss(loss, *images[1:], each, groups=train.groups, held_out_groups=own)
     found = Privacy(
         n_synthetic=len(synthetic),
         n_train=len(train),
@@ -136,8 +145,8 @@ def audit(
         distances=far,
         correlations=whole,
         crops=part,
-        by_distance=membership_by_distance(synthetic.features, train.features, held_out.features, each),
-        by_loss=None if loss is None else membership_by_loss(loss, train.images, held_out.images, each),
+        by_distance=by_distance,
+        by_loss=by_loss,
         control=known,
         nearest=_pairs(far.train, n_pairs, greatest=False),
         strongest=_pairs(whole.train, n_pairs, greatest=True),
@@ -195,6 +204,7 @@ def _tail_figures(name: str, tail: Tail) -> dict[str, float | None]:
         f"{name}_expected": tail.expected,
         f"{name}_chance": tail.chance,
         f"{name}_detectable": tail.detectable,
+        f"{name}_null_effective": tail.m_effective,
     }
 
 

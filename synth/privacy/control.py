@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .correlation import Copies, Search, strongest
+from .groups import Groups
 from .neighbours import Neighbours, nearest
 from .sample import Embed, Images, Sample, sample
 from .tail import Tail, tail
@@ -39,6 +40,7 @@ def control(
     crops: Copies | None,
     search: Search | None = None,
     alarm: float = 0.01,
+    held_out_groups: Groups | None = None,
 ) -> Control:
     """The audit's own tests, with its own null, on images that are copies or come from an overfitted model.
 
@@ -54,17 +56,20 @@ def control(
         How images are laid over one another.
     alarm
         Probability under which chance no longer explains a share.
+    held_out_groups
+        The patient of each held-out image, where patients give several.
     """
-    far = tail(nearest(known.features, train.features).value, distances.null.value, alarm=alarm)
-    whole = _beyond(known.images, train.images, correlations, search, alarm)
-    part = None
+
+    def beyond(images: Images, references: Images, null: Copies) -> Tail:
+        found = strongest(images, references, search)
+        return tail(-found.value, -null.null.value, alarm=alarm, null_groups=held_out_groups)
+
+    away = nearest(known.features, train.features).value
+    far = tail(away, distances.null.value, alarm=alarm, null_groups=held_out_groups)
+    whole, part = beyond(known.images, train.images, correlations), None
     if known.crops is not None and train.crops is not None and crops is not None:
-        part = _beyond(known.crops, train.crops, crops, search, alarm)
+        part = beyond(known.crops, train.crops, crops)
     return Control(far, whole, part, any(found.flagged for found in (far, whole, part) if found is not None))
-
-
-def _beyond(images: Images, references: Images, null: Copies, search: Search | None, alarm: float) -> Tail:
-    return tail(-strongest(images, references, search).value, -null.null.value, alarm=alarm)
 
 
 @dataclass(frozen=True)

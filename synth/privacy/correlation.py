@@ -9,6 +9,7 @@ from jaxtyping import Complex, Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
+from .groups import Groups
 from .sample import Images, Match
 from .tail import Tail, tail
 
@@ -66,8 +67,10 @@ def copies(
     train: Images,
     held_out: Images,
     search: Search | None = None,
-    level: float = 0.01,
     alarm: float = 0.01,
+    *,
+    groups: Groups | None = None,
+    held_out_groups: Groups | None = None,
 ) -> Copies:
     """Correlations synthetic → train and held-out → train, and what stands out.
 
@@ -77,13 +80,16 @@ def copies(
         Images, volumes or crops ``(n, c, *space)``; train and held-out split by patient.
     search
         How images are laid over one another.
-    level
-        One less the quantile of the null above which an image counts as memorised.
     alarm
         Probability under which chance no longer explains the share.
+    groups
+        The patient of each synthetic image, where a real set stands in for the synthetic one.
+    held_out_groups
+        The patient of each held-out image, where patients give several.
     """
     found, null = strongest(synthetic, train, search), strongest(held_out, train, search)
-    return Copies(found, null, tail(-found.value, -null.value, level, alarm))
+    beyond = tail(-found.value, -null.value, alarm=alarm, groups=groups, null_groups=held_out_groups)
+    return Copies(found, null, beyond)
 
 
 @torch.no_grad()
@@ -198,7 +204,7 @@ def _spectra(images: Images) -> Complex[Tensor, "_ _ ..."]:
     # Rounding leaves a flat channel with a residue that would correlate with anything when scaled up.
     alive = norm > 1e-5 * flat.norm(dim=2, keepdim=True)
     unit = torch.where(alive, centred / norm.clamp(min=1e-30), 0.0) / math.sqrt(flat.shape[1])
-    return torch.fft.rfftn(unit.view(images.shape), dim=tuple(range(2, images.ndim)))
+    return torch.fft.rfftn(unit.reshape(images.shape), dim=tuple(range(2, images.ndim)))
 
 
 def _pooled(images: Images, factor: int) -> Images:

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
+from .groups import Groups, design_effect, midranks
 from .neighbours import nearest
 from .sample import Features, Images
 from .tail import Tail, tail
@@ -49,7 +50,13 @@ class Membership:
 
 
 def membership_by_distance(
-    synthetic: Features, train: Features, held_out: Features, alarm: float = 0.01
+    synthetic: Features,
+    train: Features,
+    held_out: Features,
+    alarm: float = 0.01,
+    *,
+    groups: Groups | None = None,
+    held_out_groups: Groups | None = None,
 ) -> Membership:
     """Membership told by the distance of each real image to its nearest synthetic one.
 
@@ -59,13 +66,28 @@ def membership_by_distance(
         Embeddings ``(n, d)`` by one extractor.
     alarm
         Probability under which chance no longer explains a figure.
+    groups, held_out_groups
+        The patient of each training and held-out image, where patients give several.
     """
-    return membership(nearest(train, synthetic).value, nearest(held_out, synthetic).value, alarm)
+    return membership(
+        nearest(train, synthetic).value,
+        nearest(held_out, synthetic).value,
+        alarm,
+        groups=groups,
+        held_out_groups=held_out_groups,
+    )
 
 
 @torch.no_grad()
 def membership_by_loss(
-    loss: Loss, train: Images, held_out: Images, alarm: float = 0.01, chunk: int = 16
+    loss: Loss,
+    train: Images,
+    held_out: Images,
+    alarm: float = 0.01,
+    chunk: int = 16,
+    *,
+    groups: Groups | None = None,
+    held_out_groups: Groups | None = None,
 ) -> Membership:
     """Membership told by the generator's own loss, which is lower on images it has seen.
 
@@ -79,17 +101,23 @@ def membership_by_loss(
         Probability under which chance no longer explains a figure.
     chunk
         Images given to ``loss`` at once.
+    groups, held_out_groups
+        The patient of each training and held-out image, where patients give several.
     """
-    members, others = (
-        torch.cat([loss(part) for part in torch.split(images, chunk)]) for images in (train, held_out)
-    )
-    return membership(members, others, alarm)
+    sets = (train, held_out)
+    members, others = (torch.cat([loss(part) for part in torch.split(x, chunk)]) for x in sets)
+    return membership(members, others, alarm, groups=groups, held_out_groups=held_out_groups)
 
 
-def membership(train: Scores, held_out: Scores, alarm: float = 0.01) -> Membership:
+def membership(
+    train: Scores,
+    held_out: Scores,
+    alarm: float = 0.01,
+    *,
+    groups: Groups | None = None,
+    held_out_groups: Groups | None = None,
+) -> Membership:
     """Membership told by a value that is lower for members.
-
-    Each image counts as independent; where one patient gives several, intervals are too narrow.
 
     Parameters
     ----------
@@ -97,6 +125,8 @@ def membership(train: Scores, held_out: Scores, alarm: float = 0.01) -> Membersh
         One value for each image.
     alarm
         Probability under which chance no longer explains a figure.
+    groups, held_out_groups
+        The patient of each training and held-out image, where patients give several.
 
     Raises
     ------
@@ -107,33 +137,31 @@ def membership(train: Scores, held_out: Scores, alarm: float = 0.01) -> Membersh
         raise ValueError(
             f"expected at least two training and two held-out images, got {len(train)} and {len(held_out)}"
         )
-    tpr = tail(train, held_out, 0.01, alarm)
-    auc, low, high = area(-train, -held_out)
-    n, m = len(train), len(held_out)
+    tpr = tail(train, held_out, 0.01, alarm, groups=groups, null_groups=held_out_groups)
+    n, m = len(train) / design_effect(train, groups), len(held_out) / design_effect(held_out, held_out_groups)
+    auc, low, high = area(-train, -held_out, n, m)
     # Mann & Whitney, Ann. Math. Stat. 18, 50 (1947): variance of the area when both are of one distribution.
     chance = _normal_above((auc - 0.5) / math.sqrt((n + m + 1) / (12 * n * m)))
     return Membership(auc, low, high, chance, chance < alarm or tpr.flagged, tpr)
 
 
-def area(positive: Scores, negative: Scores) -> tuple[float, float, float]:
+def area(
+    positive: Scores, negative: Scores, n: float | None = None, m: float | None = None
+) -> tuple[float, float, float]:
     """Area under the receiver's curve, ties half, with its 95 % interval.
 
     Variance after DeLong et al., Biometrics 44, 837 (1988), by midranks as in Sun & Xu, IEEE Signal
-    Process. Lett. 21, 1389 (2014).
+    Process. Lett. 21, 1389 (2014). ``n`` and ``m`` are how many independent values the two sets weigh,
+    where that is fewer than they hold.
     """
-    n, m = len(positive), len(negative)
-    together = _midranks(torch.cat([positive, negative]))
-    above = (together[:n] - _midranks(positive)) / m
-    below = 1 - (together[n:] - _midranks(negative)) / n
+    n_positive, n_negative = len(positive), len(negative)
+    together = midranks(torch.cat([positive, negative]))
+    above = (together[:n_positive] - midranks(positive)) / n_negative
+    below = 1 - (together[n_positive:] - midranks(negative)) / n_positive
     auc = float(above.mean())
-    spread = 1.959964 * math.sqrt(float(above.var()) / n + float(below.var()) / m)
+    variance = float(above.var()) / (n or n_positive) + float(below.var()) / (m or n_negative)
+    spread = 1.959964 * math.sqrt(variance)
     return auc, max(0.0, auc - spread), min(1.0, auc + spread)
-
-
-def _midranks(values: Scores) -> Float64[Tensor, " _"]:
-    order = values.sort().values
-    below, through = (torch.searchsorted(order, values, right=right) for right in (False, True))
-    return (below + through + 1).double() / 2
 
 
 def _normal_above(z: float) -> float:

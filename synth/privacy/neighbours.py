@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .groups import Groups
 from .sample import Features, Match
 from .tail import Tail, tail
 
@@ -29,9 +30,9 @@ class Neighbours:
     ratio
         Median over synthetic images of distance to train over distance to held-out.
     null_ratio
-        The same of held-out images, each measured against the other held-out images. More training
-        than held-out images make every ratio smaller: compare ``ratio`` with this, not with 1. Where
-        one patient gives several held-out images these are near one another and this is too large.
+        The same of held-out images, each measured against those of other patients. More training than
+        held-out images make every ratio smaller: compare ``ratio`` with this, not with 1. ``None``
+        where there is one patient alone.
     """
 
     train: Match
@@ -42,7 +43,7 @@ class Neighbours:
     null_ratio: float | None
 
 
-def nearest(features: Features, references: Features, leave_out_self: bool = False) -> Match:
+def nearest(features: Features, references: Features, own: Groups | None = None) -> Match:
     """Euclidean distance of each image to the nearest reference, and which it is.
 
     Parameters
@@ -51,15 +52,15 @@ def nearest(features: Features, references: Features, leave_out_self: bool = Fal
         Embedding ``(n, d)``.
     references
         Embedding ``(m, d)``.
-    leave_out_self
-        Row i is never matched with reference i: nearest *other* image of one set.
+    own
+        The patient of each reference, where both are one set: images of one patient are not matched.
 
     Raises
     ------
     ValueError
         If the embeddings differ in width, or there is nothing to match with.
     """
-    if features.shape[1] != references.shape[1] or len(references) <= int(leave_out_self):
+    if features.shape[1] != references.shape[1] or not len(references):
         raise ValueError(
             f"expected two embeddings of one width, got {tuple(features.shape)} and "
             f"{tuple(references.shape)}; embed both sets with one extractor"
@@ -69,9 +70,9 @@ def nearest(features: Features, references: Features, leave_out_self: bool = Fal
         rows = features[start : start + _CHUNK].float()
         # |a|² − 2ab + |b|² would lose the small distances, and those are what we look for.
         away = torch.cdist(rows, references.float(), compute_mode="donot_use_mm_for_euclid_dist")
-        if leave_out_self:
-            own = torch.arange(len(rows), device=rows.device)
-            away[own, own + start] = torch.inf
+        if own is not None:
+            same = own[start : start + _CHUNK, None] == own
+            away[same.to(away.device)] = torch.inf
         value, index = away.min(1)
         values.append(value)
         indices.append(index)
@@ -79,7 +80,13 @@ def nearest(features: Features, references: Features, leave_out_self: bool = Fal
 
 
 def neighbours(
-    synthetic: Features, train: Features, held_out: Features, level: float = 0.01, alarm: float = 0.01
+    synthetic: Features,
+    train: Features,
+    held_out: Features,
+    alarm: float = 0.01,
+    *,
+    groups: Groups | None = None,
+    held_out_groups: Groups | None = None,
 ) -> Neighbours:
     """Distances synthetic → train, synthetic → held-out and held-out → train, and what stands out.
 
@@ -87,21 +94,25 @@ def neighbours(
     ----------
     synthetic, train, held_out
         Embeddings ``(n, d)`` by one extractor; train and held-out split by patient.
-    level
-        Quantile of the null below which an image counts as memorised.
     alarm
         Probability under which chance no longer explains the share.
+    groups
+        The patient of each synthetic image, where a real set stands in for the synthetic one.
+    held_out_groups
+        The patient of each held-out image; every image is a patient of its own where not given.
     """
     to_train, to_held_out = nearest(synthetic, train), nearest(synthetic, held_out)
     null = nearest(held_out, train)
-    others = nearest(held_out, held_out, leave_out_self=True) if len(held_out) > 1 else None
+    own = torch.arange(len(held_out)) if held_out_groups is None else held_out_groups
+    several = len(torch.unique(own)) > 1
+    others = nearest(held_out, held_out, own).value if several else None
     return Neighbours(
         train=to_train,
         held_out=to_held_out,
         null=null,
-        memorised=tail(to_train.value, null.value, level, alarm),
+        memorised=tail(to_train.value, null.value, alarm=alarm, groups=groups, null_groups=held_out_groups),
         ratio=_median_ratio(to_train.value, to_held_out.value),
-        null_ratio=None if others is None else _median_ratio(null.value, others.value),
+        null_ratio=None if others is None else _median_ratio(null.value, others),
     )
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float, Integer, Real
 from torch import Tensor
 
 from .crops import crops
+from .groups import Groups
 
 Images = Float[Tensor, "_ _ ..."]
 Features = Float[Tensor, "_ _"]
@@ -26,22 +27,27 @@ class Sample:
         Their embedding ``(n, d)`` by an extractor that never saw which image is whose.
     crops
         Their tumours alone ``(n, c, *side)``, as :func:`synth.privacy.crops.crops` cuts them.
+    groups
+        The patient of each image ``(n,)``, or the smallest block known to hold whole patients, where
+        patients give several: without it slices count as patients, and chance looks like a leak.
 
     Raises
     ------
     ValueError
-        If images, features and crops are not of one number, or there are none.
+        If images, features, crops and groups are not of one number, or there are none.
     """
 
     images: Images
     features: Features
     crops: Images | None = None
+    groups: Groups | None = None
 
     def __post_init__(self) -> None:
-        counts = [len(part) for part in (self.images, self.features, self.crops) if part is not None]
+        parts = (self.images, self.features, self.crops, self.groups)
+        counts = [len(part) for part in parts if part is not None]
         if len(set(counts)) > 1 or not counts[0]:
             raise ValueError(
-                f"expected as many features and crops as images, and one at least, got {counts}; "
+                f"expected as many features, crops and patients as images, and one at least, got {counts}; "
                 "give each image its own row"
             )
 
@@ -68,7 +74,11 @@ class Match:
 
 @torch.no_grad()
 def sample(
-    images: Images, embed: Embed, boxes: Real[Tensor, "_ _ 2"] | None = None, chunk: int = 64
+    images: Images,
+    embed: Embed,
+    boxes: Real[Tensor, "_ _ 2"] | None = None,
+    groups: Groups | None = None,
+    chunk: int = 64,
 ) -> Sample:
     """Images with their features, and their tumours where boxes ``(n, d, 2)`` (voxels) are known.
 
@@ -80,8 +90,10 @@ def sample(
         Images ``(b, c, *space)`` to features ``(b, d)``.
     boxes
         First and last edge of each tumour along each axis, as :func:`synth.privacy.crops.crops` takes.
+    groups
+        The patient of each image.
     chunk
         Images embedded at once.
     """
     features = torch.cat([embed(part) for part in torch.split(images, chunk)])
-    return Sample(images, features, None if boxes is None else crops(images, boxes))
+    return Sample(images, features, None if boxes is None else crops(images, boxes), groups)

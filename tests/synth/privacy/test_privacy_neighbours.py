@@ -20,7 +20,7 @@ def test_nearest_is_scikit_learns() -> None:
 def test_nearest_other_is_scikit_learns_second() -> None:
     features = gaussian(400, 6, 0)
     distance, index = NearestNeighbors(n_neighbors=2).fit(features.numpy()).kneighbors(features.numpy())
-    found = nearest(features, features, leave_out_self=True)
+    found = nearest(features, features, own=torch.arange(400))
     assert found.value.numpy() == pytest.approx(distance[:, 1], rel=1e-5)
     assert found.index.tolist() == index[:, 1].tolist()
 

@@ -11,21 +11,23 @@ from synth.privacy.tail import binomial_interval, exceedance, tail
 @pytest.mark.parametrize(("n_hits", "n"), [(0, 20), (1, 200), (7, 50), (50, 50)])
 def test_binomial_interval_is_scipys_exact_one(n_hits: int, n: int) -> None:
     theirs = stats.binomtest(n_hits, n).proportion_ci(method="exact")
-    assert binomial_interval(n_hits, n) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    assert binomial_interval(float(n_hits), float(n)) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
 def test_no_hit_in_n_trials_excludes_the_rate_that_misses_n_times_in_one_of_forty() -> None:
-    assert binomial_interval(0, 100)[1] == pytest.approx(1 - 0.025 ** (1 / 100))
+    assert binomial_interval(0.0, 100.0)[1] == pytest.approx(1 - 0.025 ** (1 / 100))
 
 
 @pytest.mark.parametrize(("n", "m", "rank"), [(10, 30, 1), (500, 200, 2), (1, 1, 1), (3000, 1000, 10)])
 def test_exceedance_is_the_survival_of_the_beta_binomial(n: int, m: int, rank: int) -> None:
     theirs = stats.betabinom(n, rank, m + 1 - rank).sf(np.arange(n + 1) - 1)
-    assert exceedance(n, m, rank).numpy() == pytest.approx(theirs, rel=1e-6, abs=1e-9)
+    assert exceedance(n, float(rank), float(m + 1 - rank)).numpy() == pytest.approx(
+        theirs, rel=1e-6, abs=1e-9
+    )
 
 
 def test_one_value_falls_below_the_least_of_m_once_in_m_plus_one() -> None:
-    assert float(exceedance(1, 24, 1)[1]) == pytest.approx(1 / 25)
+    assert float(exceedance(1, 1.0, 24.0)[1]) == pytest.approx(1 / 25)
 
 
 @pytest.mark.parametrize("m", [7, 100, 150, 1000])
