@@ -18,15 +18,16 @@ RESEARCH_ONLY = "Research use only: not a medical device."
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A bar for each titled piece of work, on the standard error stream."""
+    """A bar for each titled piece of work, on the standard error stream; what follows a comma may change."""
     columns = (TextColumn("{task.description:<42}"), BarColumn(), TimeElapsedColumn())
     with rich.Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(title: str, share: float) -> None:
-            if title not in tasks:
-                tasks[title] = bars.add_task(title, total=1.0)
-            bars.update(tasks[title], completed=share)
+            piece = title.split(",", maxsplit=1)[0]
+            if piece not in tasks:
+                tasks[piece] = bars.add_task(title, total=1.0)
+            bars.update(tasks[piece], description=title, completed=share)
 
         yield report
 

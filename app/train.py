@@ -1,26 +1,22 @@
 """``spindose train``: synthetic samples and a recipe joined, with the card of what comes out."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from imaging.atomic import whole_file
 from models.weights import save_weights
 from mr2ct.tissue_net import TissueNet, train
 from synth.on_the_fly import OnTheFly, Randomisation
 from synth.subject import Subject
 
 from .console import RESEARCH_ONLY, Progress
+from .curves import draw_losses
 from .training_heads import Heads, kept_library
 
 _LIMITS = (
-    "Trained on synthetic heads alone: no real scan was seen. Adults only; one contrast at a time. Tumours "
+    "Trained on synthetic heads alone: no real scan was seen. Adults only. Tumours "
     "are glioblastomas, low-grade gliomas, meningiomas and metastases as the cohort draws them. "
 )
 
@@ -39,6 +35,8 @@ class TissueRun:
         Network and training.
     seed
         Of samples and first weights.
+    start
+        Weights to start from instead of random ones.
     """
 
     heads: Heads = field(default_factory=Heads)
@@ -56,6 +54,16 @@ class TissueRun:
     )
     recipe: TissueNet = field(default_factory=TissueNet)
     seed: int = 0
+    start: Path | None = None
+
+
+def together(run: TissueRun, contrasts: tuple[str, ...], missing: float = 0.25) -> TissueRun:
+    """The same run with a network that sees several contrasts of a head at once, or some of them."""
+    if not contrasts:
+        return run
+    samples = replace(run.samples, contrasts=contrasts, missing=missing)
+    recipe = replace(run.recipe, net=replace(run.recipe.net, inputs=len(contrasts)))
+    return replace(run, samples=samples, recipe=recipe)
 
 
 def budgeted(run: TissueRun, budget_s: float) -> TissueRun:
@@ -99,43 +107,29 @@ def train_tissues(
     if device != "cpu":  # samples are made where the library is, by the process that trains
         recipe = replace(recipe, fit=replace(recipe.fit, workers=0))
     samples = OnTheFly(library, run.samples, run.seed)
-    net, took = train(recipe, samples, out / "checkpoint", progress, device, run.seed)
+    net, took = train(recipe, samples, out / "checkpoint", progress, device, run.seed, run.start)
     save_weights(net.state_dict(), card(run, took, data), out / "tissues.safetensors")
-    _draw_losses(out / "checkpoint" / "losses.jsonl", out / "losses.png")
+    draw_losses(out / "checkpoint" / "losses.jsonl", out / "losses.png")
     return took
 
 
 def card(run: TissueRun, took: Mapping[str, Any], data: str) -> dict[str, Any]:
     """What the weights are, for whoever uses them; the metrics are those of training."""
+    together = run.samples.contrasts
+    seen = f"{', '.join(together)}, or some of them" if together else "one MRI of any contrast"
     return {
         "name": "tissues",
-        "does": "Tissue classes of a head from one MRI of any contrast",
-        "config": asdict(run.recipe.net) | {"spacing": run.recipe.spacing},
+        "does": f"Tissue classes of a head from {seen}",
+        "config": asdict(run.recipe.net) | {"spacing": run.recipe.spacing, "contrasts": together},
         "data": f"{run.heads.count} synthetic heads ({data}), deformed and rendered anew for every step",
         "licence": "Apache-2.0; label maps given with --anatomy have licences of their own",
         "split": "no real image in training; real heads are for testing only",
         "budget": dict(took),
         "metrics": {"training_loss": took["loss"]},
         "limits": _LIMITS + RESEARCH_ONLY,
-        "run": asdict(run),
+        "run": asdict(run) | {"start": run.start.name if run.start else None},
         "version": version("spindose"),
     }
-
-
-def _draw_losses(lines: Path, picture: Path) -> None:
-    losses = [json.loads(line)["loss"] for line in lines.read_text(encoding="utf-8").splitlines()]
-    figure = Figure(figsize=(7, 4), dpi=110)
-    FigureCanvasAgg(figure)
-    ax = figure.add_subplot()
-    ax.plot(losses, color="#b0c4de", linewidth=0.6)
-    n = min(50, len(losses))
-    smooth = [sum(losses[i - n : i]) / n for i in range(n, len(losses) + 1)] if n else []
-    ax.plot(range(n, n + len(smooth)), smooth, color="#1f4e79", label=f"mean of {n} steps")
-    ax.set_xlabel("step")
-    ax.set_ylabel("training loss")
-    ax.legend(frameon=False)
-    with whole_file(picture) as part:
-        figure.savefig(part, metadata={"Software": None})
 
 
 def parse_budget(text: str) -> float:

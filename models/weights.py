@@ -57,6 +57,31 @@ def load_weights(net: nn.Module, path: Path) -> Mapping[str, Any]:
     return card
 
 
+def start_from(net: nn.Module, path: Path) -> Mapping[str, Any]:
+    """Fills a network with the weights of one that saw fewer channels, and gives their card.
+
+    A convolution that takes so many times more channels sees each of them as the other saw its own, and
+    their mean in the end.
+
+    Raises
+    ------
+    ValueError
+        If the file is not there, or is of another kind of network.
+    """
+    card = read_card(path)
+    state = {name: t.float() for name, t in load_file(path).items()}
+    for name, own in net.state_dict().items():
+        given = state.get(name)
+        if given is not None and given.ndim > 1 and given.shape != own.shape:
+            times = own.shape[1] // given.shape[1]
+            state[name] = given.repeat(1, times, *[1] * (given.ndim - 2)) / max(times, 1)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError:
+        raise ValueError("expected weights of a network like this one to start from, got others") from None
+    return card
+
+
 def read_card(path: Path) -> Mapping[str, Any]:
     """The card of weights at ``path``.
 

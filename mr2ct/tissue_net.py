@@ -1,4 +1,4 @@
-"""Tissue classes of a head from one MRI of any contrast, by a network trained on synthetic heads alone.
+"""Tissue classes of a head from MRI of any contrast, by a network trained on synthetic heads alone.
 
 A recipe after SynthSeg (Billot et al., Med. Image Anal. 86, 102789 (2023)): labels deformed and given
 contrasts anew for every step, so that the network meets every contrast and no scanner twice.
@@ -24,6 +24,7 @@ from imaging.tissue import BONE, Tissue
 from imaging.volume import Quantity, Volume, expect_finite
 from models.fit import Fit, fit
 from models.unet import UNetConfig, unet
+from models.weights import start_from
 
 
 class TissueClass(IntEnum):
@@ -107,7 +108,7 @@ def loss_of(net: nn.Module, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
     Parameters
     ----------
     net
-        Takes ``image``, shape ``(b, 1, i, j, k)``.
+        Takes ``image``, shape ``(b, c, i, j, k)``.
     batch
         ``image``, and ``labels`` of tissues, uint8, shape ``(b, i, j, k)``.
     """
@@ -145,6 +146,7 @@ def train(
     progress: Callable[[str, float], None],
     device: str = "cpu",
     seed: int = 0,
+    start: Path | None = None,
 ) -> tuple[nn.Module, Mapping[str, Any]]:
     """A network trained on samples, and what training took; goes on with what ``folder`` holds.
 
@@ -153,7 +155,7 @@ def train(
     config
         Network and training.
     samples
-        Gives ``image`` (1, i, j, k), scaled, and ``labels`` of tissues (i, j, k) at ``config.spacing``.
+        Gives ``image`` (c, i, j, k), scaled, and ``labels`` of tissues (i, j, k) at ``config.spacing``.
     folder
         Keeps checkpoints.
     progress
@@ -162,9 +164,14 @@ def train(
         Where it trains.
     seed
         Of the first weights.
+    start
+        Weights of such a network, perhaps of one contrast, to start from.
     """
     torch.manual_seed(seed)
-    net = unet(config.net).to(device)
+    net = unet(config.net)
+    if start is not None:
+        start_from(net, start)
+    net = net.to(device)
     took = fit({"net": net}, samples, _losses, config.fit, folder, progress, seed)
     return net, took
 
@@ -175,7 +182,8 @@ def probabilities(mr: Volume, net: nn.Module, config: TissueNet | None = None, f
     Parameters
     ----------
     mr
-        MR signal of any contrast, shape ``(1, i, j, k)``, any orientation.
+        MR signal, any orientation, shape ``(c, i, j, k)``: the channels that the network was trained with,
+        those of contrasts that were not taken filled with 0.
     net
         A trained network.
     config
@@ -186,23 +194,27 @@ def probabilities(mr: Volume, net: nn.Module, config: TissueNet | None = None, f
     Raises
     ------
     ValueError
-        If the volume is not finite MR signal.
+        If the volume is not finite MR signal, or has another number of channels than the network.
     """
     expect_finite(mr.expect(Quantity.MR))
     config = config or TissueNet()
+    if len(mr.data) != config.net.inputs:
+        raise ValueError(
+            f"expected MR signal of {config.net.inputs} channels for this network, got {len(mr.data)}"
+        )
     spacing = config.spacing
     fine = around(mr.grid, (spacing / 2,) * 3)
-    image = avg_pool3d(resample(mr, fine).data.float().clamp(min=0)[None], 2, ceil_mode=True)[0, 0]
+    image = avg_pool3d(resample(mr, fine).data.float().clamp(min=0)[None], 2, ceil_mode=True)[0]
     affine = fine.affine.copy()
     affine[:3, 3] += spacing / 4
     affine[:3, :3] *= 2
-    grid = Grid((image.shape[0], image.shape[1], image.shape[2]), affine)
+    grid = Grid((image.shape[1], image.shape[2], image.shape[3]), affine)
     device = next(net.parameters()).device
-    whole = pad(scaled(image), (_MARGIN,) * 6)[None, None].to(device)
+    whole = pad(torch.stack([scaled(channel) for channel in image]), (_MARGIN,) * 6)[None].to(device)
 
     def shares(window: Tensor) -> Tensor:
         # Scaled one by one, as training samples are.
-        window = torch.stack([scaled(w, _DIMMEST) for w in window])
+        window = torch.stack([torch.stack([scaled(w, _DIMMEST) for w in each]) for each in window])
         found = net(window).float().softmax(dim=1)
         return (found + net(window.flip(2)).float().softmax(dim=1).flip(2)) / 2 if flips else found
 

@@ -17,6 +17,7 @@ from . import contrast
 from .tissues import FIELDS, column
 
 N_CLUSTERS = 3
+SEQUENCES = ("t1", "t1c", "t2", "pd", "flair")
 _N = max(Tissue) + 1
 
 Table = Float[Tensor, "tissues clusters"]

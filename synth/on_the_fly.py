@@ -18,7 +18,7 @@ from imaging.brightness import scaled
 from imaging.shapes import Mask
 from imaging.tissue import BRAIN, TUMOUR, Tissue
 
-from .looks import N_CLUSTERS, Look, physical_look, random_look
+from .looks import N_CLUSTERS, SEQUENCES, Look, physical_look, random_look
 from .quick_scan import Scan, scanned
 from .subject import Subject
 
@@ -30,6 +30,7 @@ _STEEPEST = 0.9  # of the displacement's change in a millimetre: below 1 nothing
 
 Labels = UInt8[Tensor, "i j k"]
 Image = Float[Tensor, "i j k"]
+Images = Float[Tensor, "c i j k"]
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,16 @@ class Randomisation:
         are cut, and what is left out is dark and counts as outside.
     lesions
         Share of samples that are centred on a tumour, where the head has one: tumours are few voxels.
+    contrasts
+        Sequences of a sample's channels, as :func:`synth.looks.physical_look` names them; with none, one
+        channel of any contrast.
+    missing
+        Share of channels that are left out and stay 0, never all of a sample's.
 
     Raises
     ------
     ValueError
-        If a size is not positive or a share lies outside 0..1.
+        If a size is not positive, a share lies outside 0..1, or there is no such sequence.
     """
 
     shape: tuple[int, int, int] = (128, 128, 128)
@@ -77,6 +83,8 @@ class Randomisation:
     stripped: float = 0.0
     cut: float = 0.0
     lesions: float = 0.0
+    contrasts: tuple[str, ...] = ()
+    missing: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.shape) < 8 or self.spacing <= 0:
@@ -86,9 +94,11 @@ class Randomisation:
         for name in ("rotation", "scale", "shift", "deformation", "cut"):
             if getattr(self, name) < 0:
                 raise ValueError(f"expected {name} of 0 or more, got {getattr(self, name)}")
-        for name in ("randomised", "artefacts", "stripped", "lesions"):
+        for name in ("randomised", "artefacts", "stripped", "lesions", "missing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"expected {name} as a share of 0 to 1, got {getattr(self, name)}")
+        if unknown := [name for name in self.contrasts if name not in SEQUENCES]:
+            raise ValueError(f"expected contrasts of {', '.join(SEQUENCES)}, got {unknown[0]!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +162,11 @@ class OnTheFly(Dataset[dict[str, Tensor]]):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Sample ``index``: ``image`` (1, i, j, k) float32, ``labels`` (i, j, k) uint8."""
+        """Sample ``index``: ``image`` (c, i, j, k) float32, ``labels`` (i, j, k) uint8."""
         if not 0 <= index < self.length:
             raise IndexError(index)
         image, labels = sample(self.heads, self.how, generator_of(self.seed, index))
-        return {"image": image[None], "labels": labels}
+        return {"image": image, "labels": labels}
 
 
 def generator_of(seed: int, index: int) -> torch.Generator:
@@ -166,8 +176,8 @@ def generator_of(seed: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed & 0x7FFFFFFFFFFFFFFF)
 
 
-def sample(heads: Library, how: Randomisation, generator: torch.Generator) -> tuple[Image, Labels]:
-    """One image and its tissues.
+def sample(heads: Library, how: Randomisation, generator: torch.Generator) -> tuple[Images, Labels]:
+    """One image, of one contrast or several, and its tissues.
 
     Parameters
     ----------
@@ -181,25 +191,47 @@ def sample(heads: Library, how: Randomisation, generator: torch.Generator) -> tu
     Returns
     -------
     tuple
-        Image scaled by :func:`imaging.brightness.scaled`, and labels, both of ``how.shape``.
+        Image of shape ``(c, *how.shape)``, each channel scaled by :func:`imaging.brightness.scaled`, and
+        labels.
     """
     device = heads.labels.device
     n = int(torch.randint(len(heads.labels), (1,), generator=generator))
     head = heads.labels[n]
     about = _about(heads.lesions[n], how, generator)
     labels = _read(head, _places(head, heads.spacing, how, generator, about).to(device), how.shape)
-    random = float(torch.rand(1, generator=generator)) < how.randomised
-    look = random_look(generator) if random else physical_look(generator)
     noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-    image = rendered(labels, look, noise)
-    if float(torch.rand(1, generator=generator)) < how.stripped:
-        image = image * _brain(labels)
-    image = scanned(image, Scan.drawn(how.artefacts, how.spacing, generator), noise)
+    brain = _brain(labels) if float(torch.rand(1, generator=generator)) < how.stripped else None
+    images = [_scan(labels, brain, name, how, generator, noise) for name in how.contrasts or ("",)]
+    image = torch.stack(images)
     _cut(image, labels, how, generator)
-    return scaled(image), labels
+    image = torch.stack([scaled(channel) for channel in image])
+    return _without_some(image, how, generator), labels
 
 
-def _cut(image: Image, labels: Labels, how: Randomisation, generator: torch.Generator) -> None:
+def _scan(
+    labels: Labels,
+    brain: Mask | None,
+    name: str,
+    how: Randomisation,
+    generator: torch.Generator,
+    noise: torch.Generator,
+) -> Image:
+    random = float(torch.rand(1, generator=generator)) < how.randomised
+    look = random_look(generator) if random else physical_look(generator, name)
+    image = rendered(labels, look, noise)
+    image = image if brain is None else image * brain
+    return scanned(image, Scan.drawn(how.artefacts, how.spacing, generator), noise)
+
+
+def _without_some(image: Images, how: Randomisation, generator: torch.Generator) -> Images:
+    draws = torch.rand(len(image), generator=generator)
+    gone = draws < how.missing
+    gone[draws.argmax()] = False
+    image[gone.to(image.device)] = 0.0
+    return image
+
+
+def _cut(image: Images, labels: Labels, how: Randomisation, generator: torch.Generator) -> None:
     """Leaves out planes at the faces of half of the samples, in place."""
     u = torch.rand(7, generator=generator).tolist()
     if how.cut == 0 or u[6] < 0.5:
@@ -208,8 +240,8 @@ def _cut(image: Image, labels: Labels, how: Randomisation, generator: torch.Gene
         # Most faces stay whole: squares of uniform numbers are small.
         for share, first in ((u[2 * axis], True), (u[2 * axis + 1], False)):
             planes = min(int(share**2 * how.cut / how.spacing), n // 4)
-            for volume in (image, labels):
-                volume.narrow(axis, 0 if first else n - planes, planes).zero_()
+            for volume, at in ((image, axis + 1), (labels, axis)):
+                volume.narrow(at, 0 if first else n - planes, planes).zero_()
 
 
 def rendered(labels: Labels, look: Look, noise: torch.Generator) -> Image:

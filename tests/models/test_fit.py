@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from models.fit import Fit, fit
-from models.weights import CARD, load_weights, read_card, save_weights
+from models.weights import CARD, load_weights, read_card, save_weights, start_from
 
 QUICK = Fit(steps=12, batch=2, workers=0, checkpoint_s=0.0, warmup=2, average=0.5)
 
@@ -235,3 +235,13 @@ def test_weights_without_card_or_with_nan_or_of_another_network_are_refused(tmp_
     save_weights(linear()["net"].state_dict(), card(), path)
     with pytest.raises(ValueError, match="fit the network"):
         load_weights(nn.Linear(2, 2), path)
+
+
+def test_a_network_of_more_channels_starts_from_one_of_fewer(tmp_path: Path) -> None:
+    few, many = nn.Conv1d(2, 3, 1), nn.Conv1d(6, 3, 1)
+    save_weights(few.state_dict(), card(), tmp_path / "few.safetensors")
+    start_from(many, tmp_path / "few.safetensors")
+    x = torch.randn(1, 2, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(many(x.repeat(1, 3, 1)), few(x), atol=2e-3)
+    with pytest.raises(ValueError, match="like this one"):
+        start_from(nn.Conv1d(6, 4, 1), tmp_path / "few.safetensors")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,10 @@ def test_other_quantities_and_bad_sizes_are_refused() -> None:
         segment(Volume(torch.zeros(1, *grid.shape), grid, Quantity.HU), Threshold())
     with pytest.raises(ValueError, match="six counts"):
         UNetConfig(features=(1, 2))
+
+
+def test_channels_that_the_network_does_not_take_are_refused() -> None:
+    grid = axial(np.array([-30.0, -30.0, -30.0]), np.array([31.0, 30.0, 30.0]), (2.0, 2.0, 2.0))
+    one = ball(grid, 20.0)
+    with pytest.raises(ValueError, match="1 channels"):
+        probabilities(replace(one, data=one.data.repeat(2, 1, 1, 1)), unet(SMALL))

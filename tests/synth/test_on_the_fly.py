@@ -196,3 +196,23 @@ def test_samples_are_centred_on_the_tumour_as_often_as_asked() -> None:
             for n in range(60)
         ]
         assert low <= sum(seen) <= high
+
+
+def test_contrasts_show_one_head_and_some_may_be_missing(heads: Library) -> None:
+    names = ("t1", "t1c", "t2", "flair")
+    whole = OnTheFly(
+        heads, replace(STILL, shape=(32, 32, 32), spacing=6.0, contrasts=names, randomised=0.0), 0
+    )
+    for n in range(4):
+        found = whole[n]
+        assert found["image"].shape == (4, 32, 32, 32)
+        fluid, white = found["labels"] == int(Tissue.CSF), found["labels"] == int(Tissue.WHITE)
+        ratio = [float(c[fluid].median() / c[white].median()) for c in found["image"]]
+        assert ratio[0] < 1 < ratio[2]  # fluid is dark in T1 and bright in T2, and nulled in FLAIR
+        assert ratio[3] < ratio[2]
+    some = OnTheFly(heads, replace(whole.how, missing=0.5), 0)
+    left = [int((some[n]["image"].flatten(1).amax(1) > 0).sum()) for n in range(30)]
+    assert min(left) >= 1
+    assert 1.8 < sum(left) / 30 < 2.6  # half of four, and one more where none was left
+    with pytest.raises(ValueError, match="contrasts of t1"):
+        Randomisation(contrasts=("t3",))
