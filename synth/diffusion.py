@@ -4,13 +4,19 @@ One set of weights learns to draw from a condition, to draw contrasts that are m
 region, since each training sample is given other parts of its image.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate.tracking import GeneralTracker
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from models.fit import Batch, Fit, Watch, fit
 from models.flow import Net, flow_loss, in_bf16, large_steps, source, times, weights
 from models.generator import SLICES, Generator, GeneratorConfig, Hints, Predicts, build
 from models.noising import noise_loss, steps
@@ -37,6 +43,8 @@ class DiffusionConfig:
         A band counts its standard deviation to this power: 0 for all alike, 2 for the image's squared error.
     known_floor
         What a voxel that is given counts, against 1.
+    fit
+        Rates and budget.
 
     Raises
     ------
@@ -51,6 +59,7 @@ class DiffusionConfig:
     large_steps: float = 0.25
     band_power: float = 0.5
     known_floor: float = 0.05
+    fit: Fit = field(default_factory=lambda: Fit(budget_s=3600.0, batch=8, learning_rate=1e-3, average=0.999))
 
     def __post_init__(self) -> None:
         if self.net.predicts is Predicts.BANDS:
@@ -133,6 +142,40 @@ def _flow(
     large, width = large_steps(n, config.large_steps, n_widths, generator)
     time = torch.where(width > 0, large, small)
     return flow_loss(net, data, start, time.to(data.device), width.to(data.device), hints, weight, n_widths)
+
+
+def train(
+    config: DiffusionConfig,
+    samples: Dataset[Batch],
+    folder: Path,
+    progress: Callable[[str, float], None],
+    device: str = "cpu",
+    seed: int = 0,
+    watch: Watch | None = None,
+    trackers: Sequence[GeneralTracker] = (),
+) -> tuple[Generator, Mapping[str, Any]]:
+    """A generator trained on samples, and what training took; goes on with what ``folder`` holds.
+
+    Parameters
+    ----------
+    config
+        Network and training.
+    samples
+        Gives what :func:`losses` asks of a batch, without the batch's axis.
+    folder
+        Keeps checkpoints.
+    progress
+        Called with what happens and the share that is done.
+    device
+        Where it trains.
+    seed
+        Of the first weights and of all that training draws.
+    watch, trackers
+        As `models.fit.fit` takes them.
+    """
+    nets = {name: net.to(device) for name, net in networks(config, seed).items()}
+    took = fit(nets, samples, partial(losses, config), config.fit, folder, progress, seed, watch, trackers)
+    return nets["net"], took
 
 
 def _check(how: GeneratorConfig, image: Tensor, condition: Tensor) -> None:

@@ -71,8 +71,8 @@ def test_heads_are_kept_and_made_anew_for_another_seed(tmp_path: Path) -> None:
 
 
 def test_the_command_trains_and_answers_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "TissueRun", lambda seed: replace(SMALL, seed=seed))
-    asked = ["--out", str(tmp_path / "run"), "--budget", "60s", "--heads", "1", "--json"]
+    monkeypatch.setattr(training, "TissueRun", lambda seed, start: replace(SMALL, seed=seed, start=start))
+    asked = ["tissues", "--out", str(tmp_path / "run"), "--budget", "60s", "--heads", "1", "--json"]
     done = CliRunner().invoke(train_app, asked)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["steps"] == 2
@@ -94,7 +94,7 @@ def test_bad_wishes_get_one_sentence_and_write_nothing(
     full.mkdir()
     (full / "theirs").write_text("")
     words = [str(tmp_path / w) if w in ("OUT", "FULL") else w for w in asked]
-    done = CliRunner().invoke(train_app, words)
+    done = CliRunner().invoke(train_app, ["tissues", *words])
     assert done.exit_code == 2
     assert sentence in done.output.replace("\n", " ")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["FULL", "theirs"]
