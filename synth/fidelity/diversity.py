@@ -87,7 +87,7 @@ def ms_ssim(a: Images, b: Images, data_range: float, at: Scales | None = None) -
         raise ValueError(f"expected a positive data range, got {data_range}; 2 for images within -1..1")
     at = at or scales(a.shape[2:])
     pool = functional.avg_pool2d if a.ndim == 4 else functional.avg_pool3d
-    result = torch.ones(len(a), dtype=torch.float64)
+    result = torch.ones(len(a), dtype=torch.float64, device=a.device)
     x, y = a.double(), b.double()
     for level, weight in enumerate(at.weights):
         coarsest = level == len(at.weights) - 1
@@ -126,7 +126,7 @@ def random_pairs(n: int, n_pairs: int, generator: torch.Generator) -> Pairs:
 def pair_similarities(images: Images, pairs: Pairs, data_range: float, chunk: int = 1) -> Values:
     """Similarity of each pair, ``chunk`` pairs at a time."""
     return torch.cat(
-        [ms_ssim(images[p[:, 0]], images[p[:, 1]], data_range) for p in torch.split(pairs, chunk)]
+        [ms_ssim(images[p[:, 0]], images[p[:, 1]], data_range).cpu() for p in torch.split(pairs, chunk)]
     )
 
 
@@ -172,8 +172,14 @@ def diversity(
     values = [pair_similarities(s, p, data_range) for s, p in zip(sets, pairs, strict=True)]
     items = [torch.arange(len(s)) for s in sets]
 
+    # A pair within a group is drawn as often as the group is, any other as the product of both draws.
+    mates = [
+        g is not None and g.cpu()[p[:, 0]] == g.cpu()[p[:, 1]] for g, p in zip(groups, pairs, strict=True)
+    ]
+
     def alike(which: int, drawn: Indices) -> float:
-        weights = counts(drawn, len(items[which]))[pairs[which]].prod(dim=1)
+        drawn_of = counts(drawn, len(items[which]))[pairs[which]]
+        weights = torch.where(torch.as_tensor(mates[which]), drawn_of[:, 0], drawn_of.prod(dim=1))
         return float((weights * values[which]).sum() / weights.sum())
 
     def ratio(a: Indices, b: Indices) -> float:
@@ -205,9 +211,11 @@ def _blur(x: Images, kernel: int) -> Float[Tensor, "n c *fewer"]:
     window = window / window.sum()
     for axis in range(2, x.ndim):
         n = x.shape[axis] - kernel + 1
-        x = sum(
-            (w * x.narrow(axis, i, n) for i, w in enumerate(window.tolist())), torch.zeros((), dtype=x.dtype)
-        )
+        # In place: four times as fast as a sum of products.
+        mean = x.narrow(axis, 0, n) * float(window[0])
+        for i, weight in enumerate(window[1:].tolist(), start=1):
+            mean.add_(x.narrow(axis, i, n), alpha=weight)
+        x = mean
     return x
 
 

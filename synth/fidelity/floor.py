@@ -49,7 +49,7 @@ def real_floors(
     generator: torch.Generator,
     n_splits: int = 50,
     level: float = 0.95,
-    groups: Groups | None = None,
+    groups: tuple[Groups | None, Groups | None] = (None, None),
 ) -> list[Floor]:
     """Floor of each of the numbers that a measure gives.
 
@@ -67,14 +67,15 @@ def real_floors(
     n_splits, level
         How many splits, and the share of them between the percentiles.
     groups
-        Group of every real item, such as its patient: a group is never divided.
+        Group of every real and of every synthetic item, such as its patient, or None: a real group is never
+        divided, and synthetic items come from as few groups as there need to be.
 
     Raises
     ------
     ValueError
         If there are fewer than four real items, fewer than two groups, or fewer than two synthetic items.
     """
-    n_wholes = len(real) if groups is None else len(torch.unique(groups))
+    n_wholes = len(real) if groups[0] is None else len(torch.unique(groups[0]))
     if len(real) < 4 or n_wholes < 2 or len(synthetic) < 2 or n_splits < 1:
         raise ValueError(
             f"expected four real items in two groups, two synthetic ones and a split, got {len(real)} in "
@@ -82,10 +83,10 @@ def real_floors(
         )
     ours, theirs, n_half = [], [], 0
     for _ in range(n_splits):
-        half, other = _halves(len(real), groups, generator)
+        half, other = _halves(len(real), groups[0], generator)
         n = min(len(half), len(other), len(synthetic))
         half, other = half[:n], other[:n]
-        picked = torch.randperm(len(synthetic), generator=generator)[:n]
+        picked = _picked(len(synthetic), n, groups[1], generator)
         ours.append(measure(real[half], real[other]))
         theirs.append(measure(real[half], synthetic[picked]))
         n_half = max(n_half, n)
@@ -102,7 +103,7 @@ def real_floor(
     generator: torch.Generator,
     n_splits: int = 50,
     level: float = 0.95,
-    groups: Groups | None = None,
+    groups: tuple[Groups | None, Groups | None] = (None, None),
 ) -> Floor:
     """Floor of a measure that gives one number; see :func:`real_floors`."""
     return real_floors(lambda a, b: (measure(a, b),), real, synthetic, generator, n_splits, level, groups)[0]
@@ -113,15 +114,25 @@ def _halves(n: int, groups: Groups | None, generator: torch.Generator) -> tuple[
     shuffled = torch.randperm(n, generator=generator)
     if groups is None:
         return shuffled[: n // 2], shuffled[n // 2 : 2 * (n // 2)]
-    names = torch.unique(groups)
-    names = names[torch.randperm(len(names), generator=generator)]
-    first: list[Tensor] = [names[:1]]
-    for name in names[1:-1]:
-        if 2 * int(torch.isin(groups, torch.cat(first)).sum()) >= n:
-            break
-        first.append(name[None])
-    inside = torch.isin(groups, torch.cat(first))[shuffled]
+    inside = _gathered(groups, (n + 1) // 2, 1, generator)[shuffled]
     return shuffled[inside], shuffled[~inside]
+
+
+def _picked(n: int, n_wanted: int, groups: Groups | None, generator: torch.Generator) -> Tensor:
+    """Indices of ``n_wanted`` items, of as few groups as hold them."""
+    shuffled = torch.randperm(n, generator=generator)
+    if groups is not None and n_wanted < n:
+        shuffled = shuffled[_gathered(groups, n_wanted, 0, generator)[shuffled]]
+    return shuffled[:n_wanted]
+
+
+def _gathered(groups: Groups, n_wanted: int, n_left: int, generator: torch.Generator) -> Tensor:
+    """Which items are in random groups, as few as hold so many; ``n_left`` groups are left over at least."""
+    names, sizes = torch.unique(groups.cpu(), return_counts=True)
+    order = torch.randperm(len(names), generator=generator)
+    held = sizes[order].cumsum(0)
+    n_groups = min(int((held < n_wanted).sum()) + 1, len(names) - n_left)
+    return torch.isin(groups.cpu(), names[order[:n_groups]])
 
 
 def _floor(n: int, real: Tensor, synthetic: Tensor, level: float) -> Floor:

@@ -86,7 +86,7 @@ def principal_axes(features: Features, n_axes: int) -> Axes:
 
 def project(features: Features, axes: Axes) -> Projected:
     """Features along principal axes, shape ``(n, k)``, float64."""
-    return (features.double() - axes.mean) @ axes.directions
+    return (features.double() - axes.mean.to(features.device)) @ axes.directions.to(features.device)
 
 
 def _moments(features: Features) -> tuple[Mean, Covariance]:

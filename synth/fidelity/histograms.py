@@ -45,8 +45,8 @@ def tissue_histograms(
     n, c = images.shape[:2]
     result = torch.zeros((n, c, n_classes * n_bins), dtype=torch.float64)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        bins = ((image.double() - low) * (n_bins / (high - low))).floor().clamp(0, n_bins - 1).long()
-        at = label.long().flatten() * n_bins + bins.flatten(1)
+        bins = ((image.double().cpu() - low) * (n_bins / (high - low))).floor().clamp(0, n_bins - 1).long()
+        at = label.long().cpu().flatten() * n_bins + bins.flatten(1)
         for k in range(c):
             result[i, k] = torch.bincount(at[k], minlength=n_classes * n_bins).double()
     return result.reshape(n, c, n_classes, n_bins).transpose(1, 2)

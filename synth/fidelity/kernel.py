@@ -4,6 +4,8 @@ Binkowski et al., Demystifying MMD GANs, ICLR 2018: squared maximum mean discrep
 723 (2012), eq. 3) with the kernel (x.y/d + 1)^3. Unbiased, it may fall below zero; for exact copies it does.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -28,8 +30,9 @@ def kernel_distance(real: Features, synthetic: Others) -> float:
     ValueError
         If a set has fewer than two items.
     """
-    weights = [torch.ones(len(s), dtype=torch.float64) for s in (real, synthetic)]
-    return _discrepancy(*_kernels(real, synthetic), *weights)
+    rr, rs, ss = _kernels(real, synthetic)
+    within = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (rr, ss)]
+    return float(within[0] + within[1] - 2 * rs.mean())
 
 
 def kernel_distances(
@@ -66,29 +69,51 @@ def kernel_interval(
 ) -> Interval:
     """Kernel distance with its percentile interval.
 
-    Items drawn twice are weighed and never paired with themselves, so that drawing with replacement leaves
-    the estimate unbiased.
+    Items drawn twice are weighed and never paired with themselves, nor one of a group with its second self's
+    group, so that drawing with replacement leaves the estimate unbiased.
     """
     kernels = _kernels(real, synthetic)
+    within = [_Within.of(k, g) for k, g in zip((kernels[0], kernels[2]), groups, strict=True)]
 
     def statistic(a: Tensor, b: Tensor) -> float:
-        return _discrepancy(*kernels, counts(a, len(real)), counts(b, len(synthetic)))
+        u, v = counts(a, len(real)), counts(b, len(synthetic))
+        between = (u @ kernels[1] @ v) / (u.sum() * v.sum())
+        return float(within[0].mean(u) + within[1].mean(v) - 2 * between)
 
     items = [torch.arange(len(real)), torch.arange(len(synthetic))]
     return bootstrap(statistic, items, generator, n_resamples, level, groups=groups)
 
 
+@dataclass(frozen=True)
+class _Within:
+    """Mean over pairs of different items, where whole groups are drawn any number of times.
+
+    A pair of two groups counts as often as the product of their draws, a pair within a group as often as the
+    group was drawn: then every pair is expected once.
+    """
+
+    kernel: Tensor
+    mates: Tensor  # sum of the kernel over the other items of each item's group
+    n_mates: Tensor
+
+    @classmethod
+    def of(cls, kernel: Tensor, groups: Groups | None) -> "_Within":
+        if groups is None:
+            nothing = torch.zeros(len(kernel), dtype=torch.float64)
+            return cls(kernel, nothing, nothing)
+        same = groups.cpu()[:, None] == groups.cpu()
+        same.fill_diagonal_(fill_value=False)
+        return cls(kernel, (kernel * same).sum(dim=1), same.sum(dim=1).double())
+
+    def mean(self, weights: Tensor) -> Tensor:
+        squares, twice = weights.square(), weights.square() - weights
+        total = weights @ self.kernel @ weights - squares @ self.kernel.diagonal() - twice @ self.mates
+        return total / (weights.sum() ** 2 - squares.sum() - twice @ self.n_mates)
+
+
 def _kernels(real: Features, synthetic: Others) -> tuple[Tensor, Tensor, Tensor]:
     if min(len(real), len(synthetic)) < 2:
         raise ValueError(f"expected two items or more in each set, got {len(real)} and {len(synthetic)}")
-    return cubic_kernel(real, real), cubic_kernel(real, synthetic), cubic_kernel(synthetic, synthetic)
-
-
-def _discrepancy(rr: Tensor, rs: Tensor, ss: Tensor, a: Tensor, b: Tensor) -> float:
-    return float(_within(rr, a) + _within(ss, b) - 2 * (a @ rs @ b) / (a.sum() * b.sum()))
-
-
-def _within(kernel: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean over pairs of different items."""
-    squares = weights.square()
-    return (weights @ kernel @ weights - squares @ kernel.diagonal()) / (weights.sum() ** 2 - squares.sum())
+    pairs = ((real, real), (real, synthetic), (synthetic, synthetic))
+    rr, rs, ss = (cubic_kernel(a, b).cpu() for a, b in pairs)
+    return rr, rs, ss

@@ -63,7 +63,7 @@ def radii(features: Features, k: int, chunk: int = 1024) -> Float[Tensor, " n"]:
     found = []
     for start in range(0, len(x), chunk):
         far = _distances(x[start : start + chunk], x)
-        rows = torch.arange(len(far))
+        rows = torch.arange(len(far), device=far.device)
         far[rows, start + rows] = torch.inf  # not by its value: a copy of an item is a neighbour
         found.append(far.kthvalue(k, dim=1).values)
     return torch.cat(found)
@@ -92,7 +92,7 @@ def overlap(real: Features, synthetic: Others, k: int = 5, chunk: int = 1024) ->
         )
     a, b = real.double(), synthetic.double()
     reach, other_reach = radii(a, k, chunk), radii(b, k, chunk)
-    balls = torch.zeros(len(b), dtype=torch.float64)
+    balls = torch.zeros(len(b), dtype=torch.float64, device=b.device)
     recalled, covered = [], []
     for start in range(0, len(a), chunk):
         far = _distances(a[start : start + chunk], b)

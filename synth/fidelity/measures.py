@@ -88,9 +88,7 @@ class Measuring:
             groups=groups,
             centred=True,
         )
-        floors = real_floors(
-            measure, real, synthetic, self.generator, config.n_splits, config.level, groups[0]
-        )
+        floors = real_floors(measure, real, synthetic, self.generator, config.n_splits, config.level, groups)
         return [Measure(value, floor) for value, floor in zip(values, floors, strict=True)]
 
     def kernel(self, real: Tensor, synthetic: Tensor) -> Measure:
@@ -100,7 +98,7 @@ class Measuring:
             real, synthetic, self.generator, config.n_resamples, config.level, self.groups
         )
         floor = real_floor(
-            kernel_distance, real, synthetic, self.generator, config.n_splits, config.level, self.groups[0]
+            kernel_distance, real, synthetic, self.generator, config.n_splits, config.level, self.groups
         )
         return Measure(value, floor)
 
@@ -116,12 +114,12 @@ class Measuring:
             return found.precision, found.recall, found.density, found.coverage
 
         floors = real_floors(
-            four, real, synthetic, self.generator, config.n_splits, config.level, self.groups[0]
+            four, real, synthetic, self.generator, config.n_splits, config.level, self.groups
         )
         found = overlap(real, synthetic, config.k)
         items = ((found.precise, 1), (found.recalled, 0), (found.dense, 1), (found.covered, 0))
         return [
-            Measure(self.mean(hits.double(), self.groups[whose]), floor)
+            Measure(self.mean(hits.double().cpu(), self.groups[whose]), floor)
             for (hits, whose), floor in zip(items, floors, strict=True)
         ]
 

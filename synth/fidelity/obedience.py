@@ -46,7 +46,7 @@ def obedience(
             raise ValueError(
                 f"expected labels of shape {tuple(asked.shape)}, got {tuple(found.shape)}; take the argmax"
             )
-        rows += [_dice(a, b, n_classes) for a, b in zip(found, asked, strict=True)]
+        rows += [_dice(a, b, n_classes) for a, b in zip(found.cpu(), asked.cpu(), strict=True)]
     return torch.stack(rows)
 
 

@@ -82,6 +82,7 @@ def region_features(
         )
     if len(spacing) != region.ndim or min(spacing) <= 0:
         raise ValueError(f"expected {region.ndim} positive spacings (mm), got {tuple(spacing)}")
+    image, region = image.cpu(), region.cpu()
     places = region.nonzero()
     box = tuple(slice(int(a), int(b) + 1) for a, b in zip(places.amin(0), places.amax(0), strict=True))
     inside = region[box]
@@ -133,7 +134,7 @@ def features_of_set(
     images: Images, regions: Regions, spacing: Sequence[float], n_levels: int = 32
 ) -> tuple[Float[Tensor, "k f"], Integer[Tensor, " k"]]:
     """Features of every image whose region has eight voxels or more, and which images those are."""
-    kept = (regions.flatten(1).sum(dim=1) >= FEWEST_VOXELS).nonzero()[:, 0]
+    kept = (regions.flatten(1).sum(dim=1) >= FEWEST_VOXELS).nonzero()[:, 0].cpu()
     n_features = len(feature_names(images.shape[1], regions.ndim - 1))
     rows = torch.zeros((len(kept), n_features), dtype=torch.float64)
     for row, i in enumerate(kept.tolist()):

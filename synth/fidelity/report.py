@@ -100,7 +100,7 @@ class Fidelity:
         Of the features, and of their projection for the Frechet distance (the same where there was none).
     frechet, kernel
         Distances of features, 0 at best. The Frechet distance depends on the number of images: its floor
-        compares at one number.
+        compares at one number. An interval below 0 says that the distance is within its noise.
     precision, recall, density, coverage
         Overlap of features, 1 or so at best; their intervals hold for the other set as it is.
     spectrum
@@ -223,7 +223,7 @@ def _radiomics(measured: Measuring, real: Images, synthetic: Others, labelled: L
     rows, groups = [], []
     sets = ((real, labelled.real), (synthetic, labelled.synthetic))
     for (images, labels), group in zip(sets, measured.groups, strict=True):
-        regions = torch.isin(labels, region)
+        regions = torch.isin(labels.cpu(), region)
         features, kept = features_of_set(images, regions, labelled.spacing, measured.config.n_levels)
         rows.append(features)
         groups.append(None if group is None else group[kept])

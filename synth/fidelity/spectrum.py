@@ -57,7 +57,9 @@ def radial_spectra(images: Images, n_shells: int | None = None) -> Spectra:
     total = torch.zeros(n_shells, dtype=torch.float64).index_add(0, shell, weight)
     result = torch.zeros((*images.shape[:2], n_shells), dtype=torch.float64)
     for i, image in enumerate(images):
-        power = torch.fft.rfftn(image.double(), dim=list(range(1, image.ndim)), norm="ortho").abs().square()
+        power = (
+            torch.fft.rfftn(image.double().cpu(), dim=list(range(1, image.ndim)), norm="ortho").abs().square()
+        )
         result[i].index_add_(1, shell, power.flatten(1)[:, inside] * weight)
     return 10 * torch.log10((result / total).clamp(min=_LEAST))
 

@@ -150,8 +150,21 @@ def test_halves_share_no_image_and_no_patient() -> None:
             assert 25 <= len(a) <= 35
         return 0.0
 
-    real_floor(common, items, items + 100, seeded(1), 10, groups=patients)
+    real_floor(common, items, items + 100, seeded(1), 10, groups=(patients, None))
     assert shared == [0] * 10
+
+
+def test_synthetic_items_come_from_as_many_patients_as_real_ones() -> None:
+    patients = torch.arange(12).repeat_interleave(5)
+    items = torch.stack([torch.arange(60), patients], dim=1)
+    n_patients = set()
+
+    def common(a: torch.Tensor, b: torch.Tensor) -> float:
+        n_patients.add((len(a[:, 1].unique()), len(b[:, 1].unique())))
+        return 0.0
+
+    real_floor(common, items, items, seeded(1), 5, groups=(patients, patients))
+    assert n_patients == {(6, 6)}
 
 
 def test_too_few_images_for_halves_are_refused() -> None:

@@ -40,7 +40,7 @@ def by_brightness(images: torch.Tensor) -> torch.Tensor:
 
 
 def report(images: torch.Tensor, labels: torch.Tensor) -> Fidelity:
-    real, truth = slices(1)
+    real, truth = (x.to(images.device) for x in slices(1))
     return fidelity(
         real,
         images,
@@ -187,3 +187,19 @@ def test_sets_that_do_not_fit_are_refused(
             CONFIG,
             labelled=Labelled(labels, y, 2, (1.0, 1.0)),
         )
+
+
+@pytest.mark.gpu
+def test_images_on_a_gpu_have_the_report_of_the_cpu(fresh: Fidelity) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    images, labels = slices(2)
+    there = report(images.cuda(), labels.cuda())
+    for ours, theirs in (
+        (there.frechet, fresh.frechet),
+        (there.kernel, fresh.kernel),
+        (there.coverage, fresh.coverage),
+        (there.spectrum, fresh.spectrum),
+    ):
+        assert ours.value.estimate == pytest.approx(theirs.value.estimate, rel=1e-3, abs=1e-6)
+    assert there.diversity.ratio.estimate == pytest.approx(fresh.diversity.ratio.estimate, rel=1e-4)

@@ -62,7 +62,8 @@ def test_subsets_average_to_the_whole_and_greater_ones_are_refused() -> None:
 def test_drawing_with_replacement_does_not_shift_the_interval() -> None:
     a, b = normal(60, 6, 10), normal(50, 6, 11) + 0.5
     interval = kernel_interval(a, b, seeded(2), 400)
-    assert interval.low < interval.estimate == kernel_distance(a, b) < interval.high
+    assert interval.low < interval.estimate < interval.high
+    assert interval.estimate == pytest.approx(kernel_distance(a, b), rel=1e-9)
     assert abs(interval.bias) < 0.1 * (interval.high - interval.low)
 
 
@@ -76,6 +77,20 @@ def test_the_interval_holds_the_true_distance_as_often_as_it_says() -> None:
         interval = kernel_interval(coins(0.0, s), coins(0.5, 300 + s), seeded(s), 60, 0.9)
         held += interval.low <= 4 * 0.5**2 <= interval.high
     assert held >= 31  # 36 are expected
+
+
+def test_drawing_patients_with_replacement_does_not_shift_the_interval() -> None:
+    # Eight slices of each patient are nearly alike: pairs of one patient have a far greater kernel.
+    a, b = (
+        x.repeat_interleave(8, dim=0) + 0.1 * normal(160, 6, 13)
+        for x in (normal(20, 6, 14), normal(20, 6, 15))
+    )
+    groups = torch.arange(20).repeat_interleave(8)
+    interval = kernel_interval(a, b, seeded(2), 400, groups=(groups, groups))
+    assert interval.estimate == pytest.approx(kernel_distance(a, b), rel=1e-9)
+    assert abs(interval.bias) < 0.1 * (interval.high - interval.low)
+    by_slice = kernel_interval(a, b, seeded(2), 400)
+    assert interval.high - interval.low > 2 * (by_slice.high - by_slice.low)
 
 
 def test_one_item_is_refused() -> None:
