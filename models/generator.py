@@ -92,7 +92,7 @@ class GeneratorConfig:
     space: int = 2
     contrasts: int = 1
     classes: int = 3
-    channels: tuple[int, ...] = (48, 80, 112)
+    channels: tuple[int, ...] = (32, 64, 128)
     blocks: int = 2
     head: int = 16
     predicts: Predicts = Predicts.VELOCITY
@@ -158,8 +158,8 @@ class GeneratorConfig:
         return cls(**made)
 
 
-# 128² slices, 4 x 64³ volumes, 4 x 128³ volumes.
-SLICES = GeneratorConfig(channels=(48, 80, 112), blocks=2, widths=7)
+# 128² slices, 4 × 64³ volumes, 4 × 128³ volumes.
+SLICES = GeneratorConfig(channels=(32, 64, 128), blocks=2, widths=7)
 SMALL = GeneratorConfig(space=3, contrasts=4, classes=12, channels=(48, 64, 80), blocks=1, widths=7)
 FULL = GeneratorConfig(space=3, contrasts=4, classes=12, channels=(64, 96, 128), blocks=1, widths=7)
 
