@@ -1,5 +1,6 @@
 """Whether a generator gives its training images away: every test at once, and a verdict in plain words."""
 
+import math
 from dataclasses import dataclass, replace
 
 from .control import Control, control
@@ -9,6 +10,7 @@ from .neighbours import Neighbours, neighbours
 from .sample import Images, Match, Sample
 from .tail import Tail
 
+_LIMIT = 0.1  # an audit that would let this share of copies pass as chance says nothing
 _SAME = 0.9999  # correlation of an image with itself, saved and loaded again
 
 
@@ -66,7 +68,7 @@ class Privacy:
     @property
     def memorised_share(self) -> float:
         """Share of synthetic images nearer to the training set than the null's 1st percentile."""
-        return self.distances.memorised.share
+        return self.distances.evidence.absolute.share
 
     @property
     def positive_control_caught(self) -> bool | None:
@@ -77,9 +79,9 @@ class Privacy:
     def flagged(self) -> tuple[str, ...]:
         """Names of the tests that chance does not explain."""
         tests = {
-            "distance": self.distances.memorised.flagged,
-            "correlation": self.correlations.memorised.flagged,
-            "correlation of tumours": self.crops is not None and self.crops.memorised.flagged,
+            "distance": self.distances.evidence.flagged,
+            "correlation": self.correlations.evidence.flagged,
+            "correlation of tumours": self.crops is not None and self.crops.evidence.flagged,
             "membership by distance": self.by_distance.flagged,
             "membership by loss": self.by_loss is not None and self.by_loss.flagged,
         }
@@ -122,8 +124,8 @@ def audit(
         How many pairs of each kind to keep for pictures.
     """
     cut = _all_crops(synthetic, train, held_out)
-    # Membership is two tests: the area, and the true positives.
-    each = alarm / (4 + int(cut is not None) + 2 * int(loss is not None))
+    # Each is two tests: absolute and relative distance; area and true positives.
+    each = alarm / (2 * (3 + int(cut is not None) + int(loss is not None)))
     own, drawn = held_out.groups, synthetic.groups
     features = (synthetic.features, train.features, held_out.features)
     images = (synthetic.images, train.images, held_out.images)
@@ -172,16 +174,18 @@ def figures(found: Privacy) -> dict[str, float | int | bool | str | None]:
         "greatest_correlation_null": float(found.correlations.null.value.max()),
         "verdict": found.verdict,
     }
-    tails = {
-        "distance": found.distances.memorised,
-        "correlation": found.correlations.memorised,
-        "crop": found.crops and found.crops.memorised,
+    shares = {
+        "distance": found.distances.evidence,
+        "correlation": found.correlations.evidence,
+        "crop": found.crops and found.crops.evidence,
         "control_distance": found.control and found.control.distance,
         "control_correlation": found.control and found.control.correlation,
         "control_crop": found.control and found.control.crop,
     }
-    for name, tail in tails.items():
-        table |= _tail_figures(f"{name}_share", tail) if tail else {}
+    for name, shown in shares.items():
+        if shown:
+            table |= _tail_figures(f"{name}_share", shown.absolute)
+            table |= _tail_figures(f"{name}_relative_share", shown.relative)
     for name, attack in {"distance": found.by_distance, "loss": found.by_loss}.items():
         if attack:
             area = {"": attack.auc, "_low": attack.low, "_high": attack.high, "_chance": attack.chance}
@@ -216,20 +220,23 @@ def _pairs(match: Match, n: int, *, greatest: bool) -> tuple[Pair, ...]:
 
 
 def _verdict(found: Privacy) -> str:
-    share = found.distances.memorised
+    share = found.distances.evidence.absolute
     measured = (
         f"{share.share:.1%} (95 % interval {share.low:.1%} to {share.high:.1%}) of {found.n_synthetic} "
         f"synthetic images lie nearer to one of {found.n_train} training images than all but about "
         f"{share.expected:.1%} of {found.n_held_out} held-out images do"
     )
+    looked = (found.distances.evidence, found.correlations.evidence)
+    limit = max(math.inf if seen.detectable is None else seen.detectable for seen in looked)
     if found.flagged:
         said = f"Training images leak, by {', '.join(found.flagged)}: {measured}"
-    elif share.detectable is None or found.correlations.memorised.detectable is None:
-        said = f"Undecided: with so few images no share could be told from chance; {measured}"
     elif found.control is not None and not found.control.caught:
         said = f"Undecided: the audit misses known copies; {measured}"
+    elif limit > _LIMIT:
+        least = f"a share under {limit:.0%}" if limit <= 1 else "any share"
+        said = f"Undecided: chance explains {least} with so few patients, hold out more; {measured}"
     else:
-        said = f"No memorisation found: {measured}; {share.detectable:.1%} would have been flagged"
+        said = f"No memorisation found: {measured}; {limit:.1%} would have been flagged"
     return f"{said}. {_cautions(found)}"
 
 
@@ -238,7 +245,7 @@ def _cautions(found: Privacy) -> str:
         said = "No positive control was given, so nothing shows that copies would be seen."
     elif found.control.caught:
         shares = [found.control.distance, found.control.correlation, found.control.crop]
-        seen = max(part.share for part in shares if part is not None)
+        seen = max(max(s.absolute.share, s.relative.share) for s in shares if s is not None)
         said = f"The positive control is caught: {seen:.0%} of its images are recognised."
     else:
         said = "The positive control is missed."

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .correlation import Copies, Search, strongest
+from .correlation import Copies, Search, as_distance, strongest
+from .evidence import Evidence, evidence
 from .groups import Groups
 from .neighbours import Neighbours, nearest
 from .sample import Embed, Images, Sample, sample
-from .tail import Tail, tail
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Control:
         Whether any of the three was flagged.
     """
 
-    distance: Tail
-    correlation: Tail
-    crop: Tail | None
+    distance: Evidence
+    correlation: Evidence
+    crop: Evidence | None
     caught: bool
 
 
@@ -60,12 +60,12 @@ def control(
         The patient of each held-out image, where patients give several.
     """
 
-    def beyond(images: Images, references: Images, null: Copies) -> Tail:
-        found = strongest(images, references, search)
-        return tail(-found.value, -null.null.value, alarm=alarm, null_groups=held_out_groups)
+    def beyond(images: Images, references: Images, null: Copies) -> Evidence:
+        found = as_distance(strongest(images, references, search))
+        return evidence(found, as_distance(null.null), alarm, null_groups=held_out_groups)
 
-    away = nearest(known.features, train.features).value
-    far = tail(away, distances.null.value, alarm=alarm, null_groups=held_out_groups)
+    away = nearest(known.features, train.features)
+    far = evidence(away, distances.null, alarm, null_groups=held_out_groups)
     whole, part = beyond(known.images, train.images, correlations), None
     if known.crops is not None and train.crops is not None and crops is not None:
         part = beyond(known.crops, train.crops, crops)

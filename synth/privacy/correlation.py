@@ -9,9 +9,9 @@ from jaxtyping import Complex, Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
+from .evidence import Evidence, evidence
 from .groups import Groups
-from .sample import Images, Match
-from .tail import Tail, tail
+from .sample import N_RIVALS, Images, Match
 
 _VALUES = 2**22  # of one block of correlations: 50 MB with its spectrum
 _REFERENCES = 128  # whose spectra are kept at once
@@ -52,14 +52,14 @@ class Copies:
         Each synthetic image's most correlated training image.
     null
         Each held-out image's most correlated training image.
-    memorised
-        Share of synthetic images correlated above the null's 99th percentile. Values are negated in
-        it, so that low is suspicious: the threshold is minus the correlation.
+    evidence
+        Share of synthetic images correlated above the null's 99th percentile, r taken as the
+        distance 1 − r.
     """
 
     train: Match
     null: Match
-    memorised: Tail
+    evidence: Evidence
 
 
 def copies(
@@ -88,8 +88,13 @@ def copies(
         The patient of each held-out image, where patients give several.
     """
     found, null = strongest(synthetic, train, search), strongest(held_out, train, search)
-    beyond = tail(-found.value, -null.value, alarm=alarm, groups=groups, null_groups=held_out_groups)
-    return Copies(found, null, beyond)
+    said = evidence(as_distance(found), as_distance(null), alarm, groups=groups, null_groups=held_out_groups)
+    return Copies(found, null, said)
+
+
+def as_distance(match: Match) -> Match:
+    """The same with 1 − r in place of each correlation r."""
+    return Match(1 - match.value, 1 - match.rivals, match.index)
 
 
 @torch.no_grad()
@@ -122,11 +127,12 @@ def strongest(images: Images, references: Images, search: Search | None = None) 
             "resample them to one grid"
         )
     factor = max(1, min(images.shape[2:]) // how.coarse)
-    n_best = min(how.n_measured, len(references)) if factor > 1 else 1
+    n_best = min(max(how.n_measured, N_RIVALS), len(references))
     value, index = _surveyed(_pooled(images, factor), _pooled(references, factor), n_best, how)
+    rivals = value[:, :N_RIVALS].mean(1)
     if factor > 1:
-        value, index = _measured(images, references, index, how)
-    return Match(value[:, 0], index[:, 0])
+        value, index = _measured(images, references, index[:, : how.n_measured], how)
+    return Match(value[:, 0], rivals, index[:, 0])
 
 
 def _surveyed(

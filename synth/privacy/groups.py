@@ -33,6 +33,7 @@ def design_effect(values: Float[Tensor, " n"], groups: Integer[Tensor, " n"] | N
 
 def midranks(values: Float[Tensor, " n"]) -> Float64[Tensor, " n"]:
     """Rank of each value from 1 on; equal values share the mean of their ranks."""
+    values = values.contiguous()
     order = values.sort().values
     below, through = (torch.searchsorted(order, values, right=right) for right in (False, True))
     return (below + through + 1).double() / 2

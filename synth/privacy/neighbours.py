@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .evidence import Evidence, evidence
 from .groups import Groups
-from .sample import Features, Match
-from .tail import Tail, tail
+from .sample import N_RIVALS, Features, Match
 
 _CHUNK = 256
 
@@ -25,7 +25,7 @@ class Neighbours:
         Each synthetic image's nearest held-out image.
     null
         Each held-out image's nearest training image.
-    memorised
+    evidence
         Share of synthetic images nearer to the training set than the null's 1st percentile.
     ratio
         Median over synthetic images of distance to train over distance to held-out.
@@ -38,7 +38,7 @@ class Neighbours:
     train: Match
     held_out: Match
     null: Match
-    memorised: Tail
+    evidence: Evidence
     ratio: float
     null_ratio: float | None
 
@@ -65,7 +65,7 @@ def nearest(features: Features, references: Features, own: Groups | None = None)
             f"expected two embeddings of one width, got {tuple(features.shape)} and "
             f"{tuple(references.shape)}; embed both sets with one extractor"
         )
-    values, indices = [], []
+    parts = []
     for start in range(0, len(features), _CHUNK):
         rows = features[start : start + _CHUNK].float()
         # |a|² − 2ab + |b|² would lose the small distances, and those are what we look for.
@@ -73,10 +73,10 @@ def nearest(features: Features, references: Features, own: Groups | None = None)
         if own is not None:
             same = own[start : start + _CHUNK, None] == own
             away[same.to(away.device)] = torch.inf
-        value, index = away.min(1)
-        values.append(value)
-        indices.append(index)
-    return Match(torch.cat(values), torch.cat(indices))
+        near, order = away.topk(min(N_RIVALS, len(references)), largest=False)
+        parts.append((near[:, 0], _mean_of_finite(near), order[:, 0]))
+    value, rivals, index = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Match(value, rivals, index)
 
 
 def neighbours(
@@ -110,10 +110,16 @@ def neighbours(
         train=to_train,
         held_out=to_held_out,
         null=null,
-        memorised=tail(to_train.value, null.value, alarm=alarm, groups=groups, null_groups=held_out_groups),
+        evidence=evidence(to_train, null, alarm, groups=groups, null_groups=held_out_groups),
         ratio=_median_ratio(to_train.value, to_held_out.value),
         null_ratio=None if others is None else _median_ratio(null.value, others),
     )
+
+
+def _mean_of_finite(near: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
+    """Mean over neighbours; an image of the same patient is infinitely far and does not count."""
+    finite = near.isfinite()
+    return torch.where(finite, near, 0.0).sum(1) / finite.sum(1)
 
 
 def _median_ratio(near: Float[Tensor, " n"], far: Float[Tensor, " n"]) -> float:

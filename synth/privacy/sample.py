@@ -13,6 +13,7 @@ from .groups import Groups
 Images = Float[Tensor, "_ _ ..."]
 Features = Float[Tensor, "_ _"]
 Embed = Callable[[Tensor], Tensor]
+N_RIVALS = 50
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,14 @@ class Match:
     ----------
     value
         Distance or correlation ``(n,)``.
+    rivals
+        Mean of it over the 50 training images most like each image, or all where there are fewer.
     index
         Number of the training image ``(n,)``.
     """
 
     value: Float[Tensor, " n"]
+    rivals: Float[Tensor, " n"]
     index: Integer[Tensor, " n"]
 
 

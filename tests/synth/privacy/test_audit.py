@@ -45,18 +45,18 @@ def test_independent_draws_pass_and_the_control_is_caught(private: Privacy) -> N
     assert private.verdict.startswith("No memorisation found")
     assert "positive control is caught" in private.verdict
     assert private.control is not None
-    assert private.control.correlation.share > 0.9
+    assert private.control.correlation.absolute.share > 0.9
     assert private.control.crop is not None
-    assert private.control.crop.share > 0.5
+    assert private.control.crop.absolute.share > 0.5
 
 
 def test_exact_copies_are_caught_by_every_test() -> None:
     train, held_out = cut(0), cut(1)
     found = audit(train, train, held_out)
     assert found.memorised_share == 1
-    assert found.correlations.memorised.share == 1
+    assert found.correlations.evidence.absolute.share == 1
     assert found.crops is not None
-    assert found.crops.memorised.share == 1
+    assert found.crops.evidence.absolute.share == 1
     assert found.by_distance.auc == 1
     assert found.flagged == ("distance", "correlation", "correlation of tumours", "membership by distance")
     assert found.verdict.startswith("Training images leak, by distance")
@@ -80,7 +80,7 @@ def test_disguised_copies_are_caught_and_traced_to_their_originals(
     train, held_out = (sample(scans(60, seed, *space), embed) for seed in (0, 1))
     copied = near_copies(train.images[20:50], torch.Generator().manual_seed(3), disguise)
     found = audit(sample(copied, embed), train, held_out)
-    assert found.correlations.memorised.share == 1
+    assert found.correlations.evidence.absolute.share == 1
     assert found.correlations.train.index.tolist() == list(range(20, 50))
     assert "correlation" in found.flagged
     assert found.verdict.startswith("Training images leak")
@@ -92,7 +92,7 @@ def test_a_copied_tumour_in_another_head_is_caught_by_its_crop() -> None:
     found = audit(sample(fresh, embed, centres(80)), train, held_out)
     assert "correlation of tumours" in found.flagged
     assert found.crops is not None
-    assert found.crops.memorised.share == pytest.approx(0.25, abs=0.04)
+    assert found.crops.evidence.absolute.share == pytest.approx(0.25, abs=0.04)
     assert {pair.train for pair in found.strongest_crops} <= set(range(20))
 
 
@@ -113,7 +113,18 @@ def test_held_out_images_of_the_training_set_are_pointed_out() -> None:
 
 def test_too_few_images_leave_it_undecided() -> None:
     found = audit(cut(2, 2), cut(0, 10), cut(1, 4))
-    assert found.verdict.startswith("Undecided: with so few images")
+    assert found.verdict.startswith("Undecided: chance explains any share with so few patients")
+
+
+def test_few_patients_leave_it_undecided_however_many_slices() -> None:
+    # Five held-out patients with twenty all but equal slices each.
+    patients = scans(5, 1, 32, 32).repeat_interleave(20, 0)
+    slices = near_copies(patients, torch.Generator().manual_seed(6), Disguise(0.002, 0.0, 0.0, 0.0))
+    held_out = sample(slices, embed, groups=torch.arange(5).repeat_interleave(20))
+    found = audit(sample(cut(2).images, embed), sample(cut(0).images, embed), held_out)
+    assert found.flagged == ()
+    assert found.verdict.startswith("Undecided")
+    assert found.distances.evidence.absolute.m_effective == pytest.approx(5, rel=0.2)
 
 
 def test_order_does_not_matter(private: Privacy) -> None:
@@ -144,7 +155,7 @@ def test_figures_are_json(private: Privacy) -> None:
     back = json.loads(json.dumps(figures(private), allow_nan=False))
     assert back["memorised_share"] == private.memorised_share
     assert back["positive_control_caught"] is True
-    assert back["control_correlation_share"] > back["correlation_share_high"]
+    assert back["control_correlation_relative_share"] > back["correlation_share_high"]
 
 
 def test_near_copies_keep_air_and_range_and_move_by_whole_voxels() -> None:

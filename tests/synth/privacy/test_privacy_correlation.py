@@ -96,10 +96,10 @@ def test_share_of_copies_above_the_null_is_the_share_that_was_copied() -> None:
     train, held_out = smooth(80, 1, 16, 16), smooth(100, 1, 16, 16, seed=1)
     fresh = smooth(60, 1, 16, 16, seed=2)
     fresh[:15] = train[:15] * 2
-    found = copies(fresh, train, held_out).memorised
+    found = copies(fresh, train, held_out).evidence.absolute
     assert found.share == pytest.approx(0.25, abs=0.05)
     assert found.flagged
-    assert math.isclose(-found.threshold, float(strongest(held_out, train).value.max()), abs_tol=1e-6)
+    assert math.isclose(1 - found.threshold, float(strongest(held_out, train).value.max()), abs_tol=1e-6)
 
 
 def test_images_of_two_shapes_are_refused() -> None:
