@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float
 from monai.networks.nets.patchgan_discriminator import PatchDiscriminator
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, avg_pool3d, relu
+from torch.nn.functional import relu
 
 from .wavelet import to_bands
 
 Images = Float[Tensor, "b c *space"]
+Bands = Float[Tensor, "b n *half"]
 Planes = Float[Tensor, "b k *space"]
 Logits = tuple[Tensor, ...]
 
@@ -33,14 +34,11 @@ class DiscriminatorConfig:
     layers
         Layers with a norm in the image's discriminator: 3 makes patches of 70 voxels a side (Isola et al.,
         CVPR 2017). The bands' has one less, so that its patches are as large in the patient.
-    band_std
-        Standard deviation of every Haar band of every contrast in the training set, low band first, as the
-        generator has it.
 
     Raises
     ------
     ValueError
-        If a count is out of range, or the standard deviations are not as many as bands, or not positive.
+        If a count is out of range.
     """
 
     space: int = 3
@@ -48,7 +46,6 @@ class DiscriminatorConfig:
     classes: int = 12
     features: int = 32
     layers: int = 3
-    band_std: tuple[float, ...] = (1.0,) * 32
 
     def __post_init__(self) -> None:
         if self.space not in (2, 3) or self.classes < 0:
@@ -58,12 +55,6 @@ class DiscriminatorConfig:
             )
         if min(self.contrasts, self.features) < 1 or self.layers < 2:
             raise ValueError("expected a contrast, a feature and two layers at least; raise the counts")
-        n = self.contrasts * 2**self.space
-        if len(self.band_std) != n or min(self.band_std) <= 0:
-            raise ValueError(
-                f"expected {n} positive standard deviations, one for each band of each contrast, "
-                f"got {len(self.band_std)}, the least {min(self.band_std, default=0)}"
-            )
 
 
 class Discriminators(nn.Module):
@@ -81,27 +72,38 @@ class Discriminators(nn.Module):
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         c, k, d = config.contrasts, config.classes, config.space
-        self.axes, self.band_std = d, config.band_std
         self.image = _patches(d, c + k, config.features, config.layers)
         self.bands = _patches(d, c * (2**d - 1) + k, config.features, config.layers - 1)
+        self.pool = nn.AvgPool2d(2) if d == 2 else nn.AvgPool3d(2)
+        self.layout = torch.channels_last if d == 2 else torch.channels_last_3d
 
-    def forward(self, image: Images, condition: Planes) -> Logits:
+    def forward(self, image: Images, high: Bands, condition: Planes) -> Logits:
         """Logits of patches, positive for real: of the image, and of its high bands.
 
         Parameters
         ----------
-        image
-            Shape ``(b, c, *space)``, space of even sides.
+        image, high
+            Both :func:`views` of an image.
         condition
             Shape ``(b, k, *space)``, averaged over cells of two voxels for the bands.
         """
-        high = to_bands(image, self.band_std)[:, image.shape[1] :]
-        pool = avg_pool2d if self.axes == 2 else avg_pool3d
-        coarse = pool(condition, 2) if condition.shape[1] else high[:, :0]
-        last = torch.channels_last if self.axes == 2 else torch.channels_last_3d
-        seen = torch.cat([image, condition], 1), torch.cat([high, coarse], 1)
-        whole, fine = (x.contiguous(memory_format=last) for x in seen)
+        coarse = self.pool(condition) if condition.shape[1] else high[:, :0]
+        whole = torch.cat([image, condition], 1).contiguous(memory_format=self.layout)
+        fine = torch.cat([high, coarse], 1).contiguous(memory_format=self.layout)
         return self.image(whole)[-1].float(), self.bands(fine)[-1].float()
+
+
+def views(image: Images, band_std: Sequence[float]) -> tuple[Images, Bands]:
+    """What each discriminator looks at: the image, and its high bands in units of their spread.
+
+    Parameters
+    ----------
+    image
+        Shape ``(b, c, *space)``, space of even sides.
+    band_std
+        Standard deviation of each of the ``c 2^d`` bands in the training set, as the generator has it.
+    """
+    return image, to_bands(image, band_std)[:, image.shape[1] :]
 
 
 def _patches(space: int, channels: int, features: int, layers: int) -> nn.Module:
@@ -128,22 +130,22 @@ def hinge_of_generator(drawn: Logits) -> Float[Tensor, ""]:
     return torch.stack([-d.mean() for d in drawn]).sum()
 
 
-def r1(logits: Sequence[Tensor], image: Images) -> Float[Tensor, ""]:
+def r1(logits: Sequence[Tensor], seen: Sequence[Tensor]) -> Float[Tensor, ""]:
     """R1: squared norm of the discriminators' gradient at real images (Mescheder et al., ICML 2018).
 
-    The mean over the batch, summed over discriminators. A discriminator of n patches counts with the
-    gradient of their sum, squared and divided by n: where patches do not overlap, that is the mean of each
-    patch's own penalty, however large the image.
+    The mean over the batch, summed over discriminators, each with respect to what it looks at. One of n
+    patches counts with the gradient of their sum, squared and divided by n: where patches do not overlap,
+    that is the mean of each patch's own penalty, however large the image.
 
     Parameters
     ----------
     logits
-        What each discriminator says of the image, shape ``(b, 1, *patches)``, in float32.
-    image
-        The real images that they come from, which require a gradient.
+        What each discriminator says of real images, shape ``(b, 1, *patches)``, in float32.
+    seen
+        What each of them looked at, which requires a gradient.
     """
-    total = image.new_zeros(())
-    for said in logits:
-        (gradient,) = torch.autograd.grad(said.sum(), image, create_graph=True)
+    total = logits[0].new_zeros(())
+    for said, at in zip(logits, seen, strict=True):
+        (gradient,) = torch.autograd.grad(said.sum(), at, create_graph=True)
         total = total + gradient.square().sum() / said.numel()
     return total
