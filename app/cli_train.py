@@ -10,18 +10,34 @@ from .console import answer, one_sentence, progress_bar
 train_app = typer.Typer(help="Networks trained on synthetic cohorts or on your data.", no_args_is_help=True)
 
 
+_Size = Annotated[str, typer.Option(help="slices (128²), small (64³ of 3 mm) or full (128³ of 1.5 mm).")]
+_Out = Annotated[Path | None, typer.Option(help="A new folder for weights, card, sheets and curve.")]
+_Resume = Annotated[Path | None, typer.Option(help="The folder of an earlier run to go on with.")]
+_Budget = Annotated[str, typer.Option(help="Time to train, over all resumptions: 90s, 25m, 2h.")]
+_HeldOut = Annotated[float, typer.Option(help="Share of patients that training never sees.")]
+_Seed = Annotated[int, typer.Option(min=0, help="Of split, samples, first weights and noise.")]
+_Device = Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")]
+_Labels = Annotated[bool, typer.Option("--labels", help="Learn to draw label maps of heads, not MRI.")]
+_Track = Annotated[bool, typer.Option("--track", help="TensorBoard's curves beside the picture.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+
 @train_app.command()
 def tissues(
-    out: Annotated[Path | None, typer.Option(help="A new folder for weights, card and curve.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="The folder of an earlier run to go on with.")] = None,
-    budget: Annotated[str, typer.Option(help="Time to train, over all resumptions: 90s, 25m, 2h.")] = "40m",
+    out: _Out = None,
+    resume: _Resume = None,
+    budget: _Budget = "40m",
     anatomy: Annotated[
         Path | None, typer.Option(help="Folder of label or probability maps with an anatomy.toml.")
     ] = None,
-    heads: Annotated[int, typer.Option(min=1, max=1000, help="Heads that samples come from.")] = 40,
+    heads: Annotated[int, typer.Option(min=1, max=1000, help="Heads that samples come from.")] = 32,
+    contrasts: Annotated[
+        str, typer.Option(help="Contrasts that it sees at once, such as t1,t1c,t2,flair; none for any one.")
+    ] = "",
+    start: Annotated[Path | None, typer.Option(help="Weights (.safetensors) to start from.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of heads, samples and first weights.")] = 0,
-    device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    device: _Device = "cpu",
+    as_json: _AsJson = False,
 ) -> None:
     """Train a network that names the tissues of a head in any MRI, on synthetic heads alone.
 
@@ -31,10 +47,11 @@ def tissues(
     with one_sentence(), progress_bar() as progress:
         from dataclasses import replace
 
-        from .train import TissueRun, budgeted, parse_budget, train_tissues
+        from .train import TissueRun, budgeted, parse_budget, together, train_tissues
 
-        folder = _folder(out, resume)
-        run = budgeted(TissueRun(seed=seed), parse_budget(budget))
+        folder = _folder(out, resume, "heads.safetensors")
+        run = budgeted(TissueRun(seed=seed, start=start), parse_budget(budget))
+        run = together(run, tuple(name.strip() for name in contrasts.split(",") if name.strip()))
         run = replace(run, heads=replace(run.heads, count=heads, seed=seed))
         given = _given(anatomy)
         data = "built-in anatomy" + (f" and {len(given)} given heads" if given else "")
@@ -45,11 +62,84 @@ def tissues(
     answer({"weights": str(folder / "tissues.safetensors"), **took}, lines, as_json)
 
 
-def _folder(out: Path | None, resume: Path | None) -> Path:
+@train_app.command()
+def diffusion(
+    data: Annotated[list[Path], typer.Argument(help="Folder of slices, BraTS cases or cohorts; several.")],
+    size: _Size = "slices",
+    out: _Out = None,
+    resume: _Resume = None,
+    budget: _Budget = "60m",
+    held_out: _HeldOut = 0.25,
+    seed: _Seed = 0,
+    device: _Device = "cpu",
+    ddpm: Annotated[bool, typer.Option("--ddpm", help="DDPM instead of flow matching, to compare.")] = False,
+    labels: _Labels = False,
+    track: _Track = False,
+    as_json: _AsJson = False,
+) -> None:
+    """Train a diffusion generator: flow matching with shortcuts, drawn from in 1 to 4 steps.
+
+    Example: `spindose train diffusion slices --out generator --budget 60m`, and to go on with it
+    `spindose train diffusion slices --resume generator --budget 2h`.
+    """
+    kind = "ddpm" if ddpm else "diffusion"
+    _generator(kind, data, size, out, resume, budget, held_out, seed, device, labels, track, as_json)
+
+
+@train_app.command()
+def gan(
+    data: Annotated[list[Path], typer.Argument(help="Folder of slices, BraTS cases or cohorts; several.")],
+    size: _Size = "slices",
+    out: _Out = None,
+    resume: _Resume = None,
+    budget: _Budget = "60m",
+    held_out: _HeldOut = 0.25,
+    seed: _Seed = 0,
+    device: _Device = "cpu",
+    labels: _Labels = False,
+    track: _Track = False,
+    as_json: _AsJson = False,
+) -> None:
+    """Train a GAN with the same network, which draws in a single step.
+
+    Example: `spindose train gan cohort --size small --out generator --budget 60m`.
+    """
+    _generator("gan", data, size, out, resume, budget, held_out, seed, device, labels, track, as_json)
+
+
+def _generator(
+    kind: str,
+    data: list[Path],
+    size: str,
+    out: Path | None,
+    resume: Path | None,
+    budget: str,
+    held_out: float,
+    seed: int,
+    device: str,
+    labels: bool,
+    track: bool,
+    as_json: bool,
+) -> None:
+    with one_sentence(), progress_bar() as progress:
+        from .train import parse_budget
+        from .train_generator import GeneratorRun, tracker, train_generator
+
+        folder = _folder(out, resume, "checkpoint")
+        run = GeneratorRun(kind, size, None, parse_budget(budget), held_out, seed, None, labels)
+        trackers = [tracker(folder)] if track else []
+        took = train_generator(run, data, folder, progress, device, trackers)
+    lines = [
+        f"Trained {took['steps']} steps in {took['seconds']:.0f} s; pipeline, card and sheets are written."
+    ]
+    answer({"pipeline": str(folder / "pipeline"), **took}, lines, as_json)
+
+
+def _folder(out: Path | None, resume: Path | None, kept: str) -> Path:
     if (out is None) == (resume is None):
         raise ValueError("expected either --out, a new folder, or --resume, that of an earlier run; give one")
     if resume is not None:
-        if not (resume / "heads.safetensors").is_file():
+        if not (resume / kept).exists():
             raise ValueError(
                 "expected --resume to name the folder of an earlier run, got none there; use --out"
             )
