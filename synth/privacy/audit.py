@@ -223,8 +223,8 @@ def _verdict(found: Privacy) -> str:
     share = found.distances.evidence.absolute
     measured = (
         f"{share.share:.1%} (95 % interval {share.low:.1%} to {share.high:.1%}) of {found.n_synthetic} "
-        f"synthetic images lie nearer to one of {found.n_train} training images than all but about "
-        f"{share.expected:.1%} of {found.n_held_out} held-out images do"
+        f"synthetic images lie nearer to one of {found.n_train} training images than all but the "
+        f"nearest 1 % of {found.n_held_out} held-out images do"
     )
     looked = (found.distances.evidence, found.correlations.evidence)
     limit = max(math.inf if seen.detectable is None else seen.detectable for seen in looked)

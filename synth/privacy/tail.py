@@ -91,7 +91,9 @@ def tail(
     n_below = int((values < threshold).sum())
     low, high = binomial_interval(n_below / per_value, n / per_value)
     n_trials = max(1, round(n / per_value))
-    chances = exceedance(n_trials, rank / per_null, (m + 1 - rank) / per_null)
+    # Patients whose images all but coincide have one least image between them, so never less than the first.
+    n_under, n_null = max(1.0, rank / per_null), m / per_null
+    chances = exceedance(n_trials, n_under, n_null + 1 - n_under)
     chance = float(chances[math.ceil(n_below / n * n_trials - 1e-9)])
     rare = (chances < alarm).nonzero().flatten().tolist()
     return Tail(
@@ -99,12 +101,12 @@ def tail(
         low=low,
         high=high,
         threshold=float(threshold),
-        expected=rank / (m + 1),
+        expected=n_under / (n_null + 1),
         chance=chance,
         flagged=chance < alarm,
         detectable=rare[0] / n_trials if rare else None,
         n_effective=n / per_value,
-        m_effective=m / per_null,
+        m_effective=n_null,
     )
 
 
@@ -125,7 +127,7 @@ def exceedance(n: int, a: float, b: float) -> Float[Tensor, " k"]:
     The probability of lying below is itself drawn from the beta distribution (a, b), as it is with
     a = k, b = m + 1 − k where the threshold is the k-th smallest of m draws of the same continuous
     distribution, whatever it is: the exceedance test of Epstein, Ann. Math. Stat. 25, 762 (1954).
-    Dividing a and b by one number keeps the mean and multiplies the variance by about as much.
+    Neither needs to be whole.
     """
     x = torch.arange(n + 1, dtype=torch.float64)
     log = _log_beta(x + a, n - x + b) - _log_beta(x + 1, n - x + 1) - math.log(n + 1)
