@@ -56,10 +56,12 @@ def test_a_tiny_network_obeys_its_condition_after_sixty_steps() -> None:
             loss.backward()
             optimiser.step()
     told = discs(32, 9999)["condition"]
-    drawn = GeneratorPipeline(nets["net"].eval())(told, generator(), n_steps=8, sampler=flow_euler)
+    drawn = GeneratorPipeline(nets["net"].eval())(
+        told, generator(), n_steps=8, guidance=2.0, sampler=flow_euler
+    )
     right = drawn[..., 8:].mean(dim=(1, 2, 3)) > drawn[..., :8].mean(dim=(1, 2, 3))
     obeyed = int((right == (told[:, 1, 0, 0] > 0.5)).sum())
-    assert obeyed >= 24  # by chance less than once in 300 runs
+    assert obeyed >= 26  # by chance once in 3700 runs
 
 
 def test_the_same_generator_gives_the_same_loss() -> None:
