@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, replace
 
+import torch
+
 from .control import Control, control
 from .correlation import Copies, Search, copies
 from .membership import Loss, Membership, membership_by_distance, membership_by_loss
@@ -122,7 +124,13 @@ def audit(
         tests after Bonferroni.
     n_pairs
         How many pairs of each kind to keep for pictures.
+
+    Raises
+    ------
+    ValueError
+        If a patient is both trained on and held out.
     """
+    _check_patients(train, held_out)
     cut = _all_crops(synthetic, train, held_out)
     # Each is two tests: absolute and relative distance; area and true positives.
     each = alarm / (2 * (3 + int(cut is not None) + int(loss is not None)))
@@ -192,6 +200,16 @@ def figures(found: Privacy) -> dict[str, float | int | bool | str | None]:
             table |= {f"membership_{name}_auc{suffix}": value for suffix, value in area.items()}
             table |= _tail_figures(f"membership_{name}_tpr", attack.tpr)
     return table
+
+
+def _check_patients(train: Sample, held_out: Sample) -> None:
+    if train.groups is None or held_out.groups is None:
+        return
+    n_both = int(torch.isin(torch.unique(held_out.groups.cpu()), train.groups.cpu()).sum())
+    if n_both:
+        raise ValueError(
+            f"expected patients either trained on or held out, got {n_both} who are both; split by patient"
+        )
 
 
 def _all_crops(a: Sample, b: Sample, c: Sample) -> tuple[Images, Images, Images] | None:

@@ -127,6 +127,14 @@ def test_few_patients_leave_it_undecided_however_many_slices() -> None:
     assert found.distances.evidence.absolute.m_effective == pytest.approx(5, rel=0.2)
 
 
+def test_a_patient_on_both_sides_is_refused() -> None:
+    slices = scans(6, 0, 16, 16)
+    train = sample(slices[:3], embed, groups=torch.tensor([4, 4, 5]))
+    held_out = sample(slices[3:], embed, groups=torch.tensor([5, 6, 6]))
+    with pytest.raises(ValueError, match="got 1 who are both"):
+        audit(train, train, held_out)
+
+
 def test_order_does_not_matter(private: Privacy) -> None:
     train, held_out, synthetic = (
         Sample(s.images.flip(0), s.features.flip(0), s.crops.flip(0) if s.crops is not None else None)
