@@ -12,14 +12,15 @@ from imaging.volume import Quantity, Volume
 from .tissue_net import TissueClass
 
 _TUMOUR = (TissueClass.TUMOUR, TissueClass.OEDEMA)
-_INSIDE = (TissueClass.CSF, TissueClass.GREY, TissueClass.WHITE, *_TUMOUR)
+_BRAIN = (TissueClass.CSF, TissueClass.GREY, TissueClass.WHITE)
+_BORDER = 0.5  # of a region's neighbours that must be brain or its fluid
 
 
 def tumour_region(found: Volume, grid: Grid, threshold: float = 0.5) -> Volume:
-    """The largest connected region of the brain that is likelier tumour or oedema than not.
+    """The largest connected region beside the brain that is likelier tumour or oedema than not.
 
-    A region to look at, not a target volume: eyes, sinuses and other bright spots outside the brain are left
-    out, and so are smaller spots inside it.
+    A region to look at, not a target volume: regions of which most neighbours are not brain, such as the fat
+    of the orbits, are left out, and so are smaller ones in the brain.
 
     Parameters
     ----------
@@ -43,21 +44,21 @@ def tumour_region(found: Volume, grid: Grid, threshold: float = 0.5) -> Volume:
     found.expect(Quantity.PROBABILITY)
     if not 0 < threshold < 1:
         raise ValueError(f"expected a threshold between 0 and 1, got {threshold}")
-    brain = _filled(_largest(found.data[list(_INSIDE)].sum(0) > 0.5))
+    brain = found.data[list(_BRAIN)].sum(0) > 0.5
     share = found.data[list(_TUMOUR)].sum(0)
-    region = _largest((share > threshold) & brain)
+    region = _largest_beside(share > threshold, brain)
     # The chosen piece keeps its own probabilities, so that its border lies between voxels.
     kept = torch.where(torch.from_numpy(ndimage.binary_dilation(region.numpy())), share, 0.0)
     there = resample(Volume(kept[None], found.grid, Quantity.PROBABILITY, found.frame), grid).data > threshold
     return Volume(there.to(torch.uint8), grid, Quantity.LABEL, found.frame)
 
 
-def _largest(mask: Mask) -> Mask:
+def _largest_beside(mask: Mask, brain: Mask) -> Mask:
     pieces, n = ndimage.label(mask.numpy())
-    if n == 0:
-        return mask
-    return torch.from_numpy(pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:])))
-
-
-def _filled(mask: Mask) -> Mask:
-    return torch.from_numpy(ndimage.binary_fill_holes(mask.numpy()))
+    sizes = np.bincount(pieces.ravel(), minlength=n + 1)[1:]
+    for piece in 1 + np.argsort(sizes)[::-1]:
+        own = pieces == piece
+        around = ndimage.binary_dilation(own) & ~own
+        if brain.numpy()[around].mean() > _BORDER:
+            return torch.from_numpy(own)
+    return torch.zeros_like(mask)

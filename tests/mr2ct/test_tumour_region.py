@@ -11,7 +11,7 @@ GRID = Grid((40, 40, 40), np.diag([2.0, 2.0, 2.0, 1.0]))
 
 
 def found() -> Volume:
-    """A brain of 30 voxels a side with a tumour of 8 and one of 3, and something like a tumour in an eye."""
+    """A brain of 30 voxels a side with tumours of 8 and 3, and more outside that looks like one."""
     classes = torch.zeros(40, 40, 40, dtype=torch.long)
     classes[5:35, 5:35, 5:35] = int(TissueClass.WHITE)
     classes[10:18, 10:18, 10:18] = int(TissueClass.OEDEMA)
@@ -22,7 +22,7 @@ def found() -> Volume:
     return Volume(share, GRID, Quantity.PROBABILITY)
 
 
-def test_the_largest_region_inside_the_brain_is_found_where_it_is() -> None:
+def test_the_largest_region_in_the_brain_is_found_where_it_is() -> None:
     region = tumour_region(found(), GRID)
     assert torch.equal(region.data[0].nonzero().amin(0), torch.tensor([10, 10, 10]))
     assert torch.equal(region.data[0].nonzero().amax(0), torch.tensor([17, 17, 17]))
