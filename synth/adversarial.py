@@ -69,8 +69,9 @@ class Adversarial:
     gamma
         Weight of the R1 penalty.
     every
-        The penalty is taken at one step in so many, drawn by chance, and weighs as many times more: training
-        then goes on from a checkpoint without a count of its own.
+        The penalty is taken of one real image in so many: of one at every step where a batch has as many;
+        of one at some steps, drawn by chance, where it has fewer, and it then weighs more. StyleGAN2 takes
+        it of whole batches at one step in 16, whose large gradients our loop's limit would cut short.
     known
         Weight of the mean absolute error of voxels that were given.
     reconstruction
@@ -93,7 +94,7 @@ class Adversarial:
     shares: Shares = field(default_factory=Shares)
     augmentation: Augmentation = field(default_factory=Augmentation)
     gamma: float = 1.0
-    every: int = 16
+    every: int = 8
     known: float = 1.0
     reconstruction: float = 10.0
     bf16: bool = True
@@ -106,7 +107,7 @@ class Adversarial:
             )
         if min(self.gamma, self.known, self.reconstruction) < 0 or self.every < 1:
             raise ValueError(
-                f"expected weights of 0 or more and a penalty every 1 step or more, got {self.gamma}, "
+                f"expected weights of 0 or more and a penalty of one image in 1 or more, got {self.gamma}, "
                 f"{self.known}, {self.reconstruction} and {self.every}"
             )
 
@@ -200,11 +201,12 @@ def _discriminator_loss(
     with torch.autocast(real.device.type, torch.bfloat16, enabled=config.bf16):
         said = judge(*views(seen, config.generator.std), told_)
     loss = hinge_of_discriminator(tuple(s[:n] for s in said), tuple(s[n:] for s in said))
-    lazy = float(torch.rand(1, generator=generator, device=generator.device)) * config.every < 1
-    if config.gamma > 0 and lazy:
-        at = [v.detach().requires_grad_() for v in views(seen[:n], config.generator.std)]
+    few, rare = max(n // config.every, 1), max(config.every / n, 1.0)
+    lucky = rare * float(torch.rand(1, generator=generator, device=generator.device)) < 1
+    if config.gamma > 0 and lucky:
+        at = [v.detach().requires_grad_() for v in views(seen[:few], config.generator.std)]
         with torch.autocast(real.device.type, enabled=False):
-            loss = loss + config.every * config.gamma / 2 * r1(judge(*at, told_[:n]), at)
+            loss = loss + rare * config.gamma / 2 * r1(judge(*at, told_[:few]), at)
     return loss
 
 

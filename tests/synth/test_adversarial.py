@@ -126,18 +126,29 @@ def test_the_penalty_of_a_linear_discriminator_is_half_gamma_times_its_squared_n
     assert float((with_ - without).detach()) == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_lazy_penalty_is_taken_once_in_so_many_steps_and_weighs_as_many_times() -> None:
+def test_a_lazy_penalty_sees_one_image_in_so_many_and_weighs_as_many_times() -> None:
     judge = Says(0.01)
     nets = {"generator": Draws(0.0), "discriminator": judge}
     lazy = replace(PLAIN, gamma=1.0, every=4)
-    values = []
-    for seed in range(200):
-        judge.seen.clear()
-        _, value = next(losses(lazy, nets, batch(1, 4), seeded(seed)))
-        values.append((len(judge.seen), float(value.detach())))
-    taken = [v for n, v in values if n == 2]
-    assert len(taken) / 200 == pytest.approx(1 / 4, abs=0.09)
-    assert taken[0] - next(v for n, v in values if n == 1) == pytest.approx(4 / 2 * 0.01**2 * 32, rel=1e-2)
+    norm = 0.01**2 * (2 * 4 * 4)
+
+    def taken(n: int, seed: int) -> tuple[int, float]:
+        """How many images were looked at for the penalty, and its value."""
+        values = []
+        for config in (lazy, replace(lazy, gamma=0.0)):
+            judge.seen.clear()
+            _, value = next(losses(config, nets, batch(n, 4), seeded(seed)))
+            values.append((sum(len(seen) for seen, _ in judge.seen[1:]), float(value.detach())))
+        return values[0][0], values[0][1] - values[1][1]
+
+    for n, seen in ((8, 2), (4, 1)):
+        looked_at, value = taken(n, 0)
+        assert looked_at == seen
+        assert value == pytest.approx(norm / 2, rel=1e-2)
+    alone = [taken(1, seed) for seed in range(100)]
+    there = [value for seen, value in alone if seen]
+    assert len(there) / 100 == pytest.approx(1 / 4, abs=0.12)
+    assert there == pytest.approx([4 * norm / 2] * len(there), rel=1e-2)
 
 
 @pytest.mark.parametrize(("gamma", "settles"), [(0.5, True), (0.0, False)])
