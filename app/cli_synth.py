@@ -30,11 +30,27 @@ def cohort(
     form: Annotated[str, typer.Option("--format", help="brats, case or dicom.")] = "brats",
     workers: Annotated[int | None, typer.Option(help="Processes; as many as cores and memory allow.")] = None,
     cluster: Annotated[str, typer.Option(help="Address of a Ray cluster, such as 10.0.0.1:6379.")] = "",
+    generator: Annotated[
+        str, typer.Option(help="physics, or the folder of a trained generator that draws the images.")
+    ] = "physics",
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a trained generator that draws the heads too, as label maps."),
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Of the generator: heun, euler, dpm, ddim, shortcut or one-pass.")
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Of the sampler; 0 for as many as it takes as a rule.")
+    ] = 0,
+    guidance: Annotated[float, typer.Option(help="Strength of the condition beyond what was learnt.")] = 1.0,
+    device: Annotated[str, typer.Option(help="Where a generator draws: cpu, cuda.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """MRI, CT, labels and structures of synthetic patients, with manifest, summary and contact sheet.
 
-    Killed at any time, the same command goes on where it was; a greater `--n` adds cases.
+    Killed at any time, the same command goes on where it was; a greater `--n` adds cases. With `--generator`
+    a trained generator draws MRI of the same heads, or slices, and there is no CT.
 
     Example: `spindose synth cohort --n 8 --seed 1 --recipe fast --out cohort`
     """
@@ -45,11 +61,42 @@ def cohort(
         from .cohort import Asked, answer_lines, read_recipe, walk_cohort
         from .cohort_job import Job
 
-        # What costs nothing is checked before heads are read, which takes a while.
-        asked = Asked(Job(read_recipe(recipe), seed, form), n, out, workers, cluster)
-        if anatomy is not None:
-            progress("Reading heads", 0.0)
-            asked = replace(asked, job=replace(asked.job, heads=read_anatomies(anatomy)))
-            progress("Reading heads", 1.0)
-        facts = walk_cohort(asked, progress)
-    answer(facts, answer_lines(facts), as_json)
+        if generator != "physics":
+            from .cohort_generated import AskedDrawn, drawn_lines, walk_generated
+
+            if form != "brats" or workers is not None or cluster:
+                raise ValueError(
+                    "expected --generator without --format, --workers and --cluster, got one of them; "
+                    "a generator writes BraTS layout and has this process alone"
+                )
+            wanted = AskedDrawn(
+                generator=Path(generator),
+                n=n,
+                out=out,
+                seed=seed,
+                labels=labels,
+                recipe=None if recipe is None else read_recipe(recipe),
+                sampler=sampler,
+                n_steps=steps,
+                guidance=guidance,
+                device=device,
+            )
+            if anatomy is not None:
+                wanted = replace(wanted, heads=read_anatomies(anatomy))
+            facts = walk_generated(wanted, progress)
+            told = drawn_lines(facts)
+        else:
+            if labels is not None or sampler is not None or steps or guidance != 1:
+                raise ValueError(
+                    "expected --labels, --sampler, --steps and --guidance with --generator FOLDER, got them "
+                    "without; leave them out"
+                )
+            # What costs nothing is checked before heads are read, which takes a while.
+            asked = Asked(Job(read_recipe(recipe), seed, form), n, out, workers, cluster)
+            if anatomy is not None:
+                progress("Reading heads", 0.0)
+                asked = replace(asked, job=replace(asked.job, heads=read_anatomies(anatomy)))
+                progress("Reading heads", 1.0)
+            facts = walk_cohort(asked, progress)
+            told = answer_lines(facts)
+    answer(facts, told, as_json)

@@ -1,0 +1,219 @@
+"""A trained generator with all that fixes what it draws."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from models.generator import GeneratorConfig, Predicts
+from models.pipeline import GeneratorPipeline, fingerprint
+from models.samplers import (
+    Sampler,
+    flow_dpm,
+    flow_euler,
+    flow_heun,
+    noise_ddim,
+    noise_dpm,
+    noise_euler,
+    noise_heun,
+    one_pass,
+    shortcut,
+)
+
+from .volume_examples import Lattice
+
+# What each kind of network can be sampled with, and in how many steps; the first is the usual one.
+_SAMPLERS: Mapping[Predicts, Mapping[str, tuple[Sampler, int]]] = {
+    Predicts.VELOCITY: {
+        "heun": (flow_heun, 15),
+        "euler": (flow_euler, 30),
+        "dpm": (flow_dpm, 15),
+        "shortcut": (shortcut, 4),
+    },
+    Predicts.NOISE: {
+        "dpm": (noise_dpm, 25),
+        "ddim": (noise_ddim, 50),
+        "euler": (noise_euler, 30),
+        "heun": (noise_heun, 15),
+    },
+    Predicts.BANDS: {"one-pass": (one_pass, 1)},
+}
+_VOXELS = 2**27  # in one image at the most, so that a card from elsewhere cannot ask for all memory
+_STRONGEST = 20.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, eq=False)
+class Drawer:
+    """A generator, and how it is sampled.
+
+    Parameters
+    ----------
+    pipeline
+        With its card.
+    weights
+        SHA-256 of the weights.
+    sampler, n_steps
+        Word for the sampler, and its steps.
+    guidance
+        Strength of classifier-free guidance; 1 for none.
+    """
+
+    pipeline: GeneratorPipeline
+    weights: str
+    sampler: str
+    n_steps: int
+    guidance: float
+
+    @property
+    def settings(self) -> GeneratorConfig:
+        """Of its network."""
+        return self.pipeline.net.settings
+
+    @property
+    def name(self) -> str:
+        """What its card calls it, as one short word."""
+        name = self.pipeline.card.get("name", "")
+        return name if isinstance(name, str) and _NAME.fullmatch(name) else "generator"
+
+    def told(self) -> dict[str, Any]:
+        """What images carry of it, as JSON values."""
+        return {"name": self.name, "device": self.pipeline.net.device.type, **self.fixed()}
+
+    def fixed(self) -> dict[str, Any]:
+        """What must be the same for two images to belong to one set."""
+        return {
+            "weights": self.weights,
+            "sampler": self.sampler,
+            "n_steps": self.n_steps,
+            "guidance": self.guidance,
+        }
+
+
+def read_drawer(
+    folder: Path, sampler: str | None = None, n_steps: int = 0, guidance: float = 1.0, device: str = "cpu"
+) -> Drawer:
+    """The generator in a pipeline's folder, tried on one small image.
+
+    Parameters
+    ----------
+    folder
+        As `models.pipeline` saves it.
+    sampler
+        ``heun``, ``euler``, ``dpm`` or ``shortcut`` for a flow; ``dpm``, ``ddim``, ``euler`` or ``heun`` for
+        a DDPM; ``one-pass`` for a GAN's generator; the usual one for None.
+    n_steps
+        Of the sampler; 0 for its usual number.
+    guidance
+        Strength of classifier-free guidance.
+    device
+        Where it draws.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds no pipeline, the device is not there, or it can't draw so.
+    """
+    if not 0 <= guidance <= _STRONGEST:
+        raise ValueError(f"expected --guidance of 0 to {_STRONGEST:g}, got {guidance}; 1 is none")
+    pipeline = GeneratorPipeline.from_pretrained(folder)
+    words = _SAMPLERS[pipeline.net.settings.predicts]
+    word = sampler or next(iter(words))
+    if word not in words:
+        raise ValueError(f"expected --sampler {', '.join(words)} for this generator, got {word!r}")
+    try:
+        pipeline = pipeline.to(torch.device(device))
+    except (RuntimeError, AssertionError):
+        raise ValueError(f"expected --device such as cpu or cuda, got {device!r} and none such") from None
+    made = Drawer(pipeline, fingerprint(folder), word, n_steps or words[word][1], guidance)
+    # What a sampler refuses, it refuses here, before a folder is begun with it.
+    side = 2 * made.settings.multiple
+    draw(made, torch.zeros(made.settings.classes, *[side] * made.settings.space), torch.Generator())
+    return made
+
+
+def draw(
+    drawer: Drawer, condition: Float32[Tensor, "..."], generator: torch.Generator
+) -> Float32[Tensor, "..."]:
+    """One image ``(c, *s)``, about -1 to 1, on the CPU.
+
+    Images are drawn one by one: in a batch the last bits would depend on an image's neighbours.
+
+    Parameters
+    ----------
+    drawer
+        What draws it.
+    condition
+        Planes, shape ``(K, *s)``.
+    generator
+        Draws the noise, on the CPU whatever the device, so that it is the same everywhere.
+
+    Raises
+    ------
+    ValueError
+        If the condition does not fit the network, or what it draws is not finite.
+    """
+    how, _ = _SAMPLERS[drawer.settings.predicts][drawer.sampler]
+    image = drawer.pipeline(
+        condition[None], generator, n_steps=drawer.n_steps, guidance=drawer.guidance, sampler=how
+    )[0].cpu()
+    if not bool(torch.isfinite(image).all()):
+        raise ValueError("expected finite images, got NaN or infinity; take less --guidance or more --steps")
+    return image
+
+
+def lattice_of(drawer: Drawer) -> Lattice:
+    """What a generator of volumes was trained on.
+
+    Raises
+    ------
+    ValueError
+        If its card does not say, or says what can't be.
+    """
+    told = _lattice(drawer)
+    spacing = told.get("spacing")
+    if isinstance(spacing, bool) or not isinstance(spacing, int | float) or not 0.2 <= spacing <= 20:
+        raise ValueError(f"expected a card with a voxel size of 0.2 to 20 mm, got {spacing}; train it again")
+    x, y, z = _sides(drawer, told.get("shape"))
+    return Lattice((x, y, z), float(spacing))
+
+
+def pixels_of(drawer: Drawer) -> tuple[int, int]:
+    """Rows and columns that a generator of slices was trained on.
+
+    Raises
+    ------
+    ValueError
+        If its card says what can't be.
+    """
+    rows, columns = _sides(drawer, [_lattice(drawer).get("pixels")] * 2)
+    return rows, columns
+
+
+def _lattice(drawer: Drawer) -> Mapping[str, Any]:
+    """What the card says of it, which may be anything."""
+    config = drawer.pipeline.card.get("config")
+    told = config.get("lattice") if isinstance(config, dict) else None
+    return told if isinstance(told, dict) else {}
+
+
+def _sides(drawer: Drawer, shape: Any) -> list[int]:
+    """Sides that a card names, if the network can draw them."""
+    how = drawer.settings
+    whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    if not whole or len(shape) != how.space or any(n % how.multiple for n in shape):
+        raise ValueError(
+            f"expected a card with a shape of {how.space} sides, multiples of {how.multiple}, got {shape}; "
+            "train it again"
+        )
+    if math.prod(shape) * how.contrasts > _VOXELS:
+        raise ValueError(
+            f"expected images of at most {_VOXELS} values, got a card with more; do not trust it"
+        )
+    return shape
