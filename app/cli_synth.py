@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .cli_evaluate_synthetic import evaluate
 from .console import answer, one_sentence, progress_bar
 
 synth_app = typer.Typer(help="Synthetic brain-tumour cohorts from anatomy and physics.", no_args_is_help=True)
@@ -100,3 +101,6 @@ def cohort(
             facts = walk_cohort(asked, progress)
             told = answer_lines(facts)
     answer(facts, told, as_json)
+
+
+synth_app.command("evaluate")(evaluate)

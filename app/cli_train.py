@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .cli_encoder import encoder
 from .console import answer, one_sentence, progress_bar
 
 train_app = typer.Typer(help="Networks trained on synthetic cohorts or on your data.", no_args_is_help=True)
@@ -153,3 +154,6 @@ def _given(anatomy: Path | None) -> tuple:  # type: ignore[type-arg]
     from .anatomies import read_anatomies
 
     return () if anatomy is None else read_anatomies(anatomy)
+
+
+train_app.command("encoder")(encoder)

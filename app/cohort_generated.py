@@ -22,7 +22,7 @@ from imaging.source import Source
 from imaging.tissue import BRAIN
 from imaging.uids import seeded_uid
 from imaging.volume import Quantity, Volume
-from synth.case import Made, _subject, name_of, stage_generator
+from synth.case import Made, name_of, stage_generator, subject_of
 from synth.conditions import (
     N_BITS,
     N_CLASSES,
@@ -45,7 +45,7 @@ from .console import Progress
 from .drawer import Drawer, draw, lattice_of, read_drawer
 from .drawn_folder import MANIFEST, Entries, begun, enter, journal, kept, publish
 from .steps import whole_folder
-from .volume_examples import Lattice, _box, _coarse
+from .volume_examples import Lattice, box_about, coarse
 
 _MOST = 100_000  # case names have five digits
 _LAYOUT = "drawn volumes 1"
@@ -249,7 +249,7 @@ def _head(drawing: _Drawing, recipe_hash: str, k: int) -> tuple[Tensor, Grid, di
     """Classes on the generator's lattice, where it lies, and how they came to be."""
     lattice, labeller, job = drawing.lattice, drawing.labeller, drawing.job
     if labeller is None:
-        subject, tries = _subject(job.recipe, recipe_hash, job.seed, k, job.heads)
+        subject, tries = subject_of(job.recipe, recipe_hash, job.seed, k, job.heads)
         classes, grid = on_lattice(subject.labels, lattice)
         return classes, grid, {"recipe": recipe_hash, "tries": tries, **subject.traits}
     noise = stage_generator(labeller.weights, job.seed, k, "labels")
@@ -270,8 +270,8 @@ def on_lattice(labels: Volume, lattice: Lattice) -> tuple[Tensor, Grid]:
         The voxels; the box lies about the middle of the brain.
     """
     brain = torch.tensor([int(t) for t in BRAIN], dtype=torch.uint8)
-    fine = _box(torch.isin(labels.data[0], brain), labels.grid, lattice)
-    classes = _coarse(classes_of(resample(labels, fine).data[0]))
+    fine = box_about(torch.isin(labels.data[0], brain), labels.grid, lattice)
+    classes = coarse(classes_of(resample(labels, fine).data[0]))
     half = np.array(lattice.shape) * lattice.spacing / 2
     return classes, axial(fine.center - half, fine.center + half, (lattice.spacing,) * 3)
 

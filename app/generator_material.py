@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from imaging.slices import read_slices, split_by_blocks
 from models.wavelet import band_std
 from synth.conditions import N_BITS, planes, to_bits
+from synth.drawn_boxes import fit as fit_boxes
 
 from .console import Progress
 from .slice_examples import SliceExamples, conditions, pictures
@@ -40,6 +41,8 @@ class Material:
         Of the training images.
     told
         Counts and hashes for the card.
+    boxes
+        Where tumours of slices lie, for drawing more of them; nothing for volumes.
     """
 
     samples: Dataset[dict[str, Tensor]]
@@ -47,6 +50,7 @@ class Material:
     real: Tensor
     band_std: tuple[float, ...]
     told: Mapping[str, Any]
+    boxes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def slice_material(folder: Path, size: int, held_out: float, seed: int) -> Material:
@@ -77,6 +81,7 @@ def slice_material(folder: Path, size: int, held_out: float, seed: int) -> Mater
         real[order],
         band_std([(few, torch.ones(len(few), 1))]),
         told,
+        fit_boxes(train.classes, train.boxes).as_json(),
     )
 
 

@@ -269,6 +269,7 @@ def card(run: GeneratorRun, took: Mapping[str, Any], material: Material) -> dict
             "labels": run.labels,
         },
         "data": dict(material.told),
+        **({"boxes": dict(material.boxes)} if material.boxes else {}),
         "licence": "Weights: Apache-2.0, as far as the licence of the data they were trained on allows",
         "split": f"{run.held_out:.0%} of the patients' blocks or cases held out with seed {run.seed}",
         "budget": dict(took),

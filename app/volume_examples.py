@@ -105,7 +105,7 @@ def volume_example(case: CaseFiles, lattice: Lattice, numbers: tuple[int, ...] =
     first = next(iter(scans.values()))
     labels = None if case.labels is None else _tissues(case.labels, numbers)
     seen = first.data[0] > 0 if labels is None else torch.isin(labels.data[0], _BRAIN)
-    fine = _box(seen, first.grid if labels is None else labels.grid, lattice)
+    fine = box_about(seen, first.grid if labels is None else labels.grid, lattice)
     image = torch.full((len(CONTRASTS), *lattice.shape), -1.0)
     bright = torch.zeros(lattice.shape)
     for c, name in enumerate(CONTRASTS):
@@ -118,10 +118,10 @@ def volume_example(case: CaseFiles, lattice: Lattice, numbers: tuple[int, ...] =
     if case.seg is not None:
         classes = _with_tumour(classes, read_nifti(case.seg, Quantity.LABEL), fine, case.old)
     present = torch.tensor([name in scans for name in CONTRASTS])
-    return {"image": image.half(), "classes": _coarse(classes), "present": present}
+    return {"image": image.half(), "classes": coarse(classes), "present": present}
 
 
-def _box(seen: Tensor, grid: Grid, lattice: Lattice) -> Grid:
+def box_about(seen: Tensor, grid: Grid, lattice: Lattice) -> Grid:
     """The lattice's box, in finer voxels, about the middle of what is seen."""
     at = torch.nonzero(seen).double().numpy()
     if len(at) == 0:
@@ -154,7 +154,7 @@ def _with_tumour(classes: Tensor, seg: Volume, fine: Grid, old: bool) -> Tensor:
     return with_brats(classes, torch.where(parts == 4, 3, parts) if old else parts)
 
 
-def _coarse(classes: Tensor) -> Tensor:
+def coarse(classes: Tensor) -> Tensor:
     """The class that most of a voxel's eight parts belong to."""
     return avg_pool3d(planes(classes[None]), _FINER)[0].argmax(dim=0).to(torch.uint8)
 

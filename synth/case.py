@@ -112,7 +112,7 @@ def make(recipe: Recipe, seed: int, k: int, heads: Sequence[Subject] = ()) -> Ma
         raise ValueError(f"expected a seed and a number of 0 or more, got {seed} and {k}")
     recipe_hash = fingerprint(recipe)
     frame = seeded_uid("synthetic cohort", recipe_hash, seed, k, "frame")
-    subject, tries = _subject(recipe, recipe_hash, seed, k, heads)
+    subject, tries = subject_of(recipe, recipe_hash, seed, k, heads)
     labels = dataclasses.replace(subject.labels, frame=frame)
     subject = Subject(labels, dataclasses.replace(subject.organs, frame=frame), subject.traits)
     grid = recipe.grid.scan
@@ -205,10 +205,28 @@ def _grown(mask: Mask, n: list[int]) -> Mask:
     return out
 
 
-def _subject(
+def subject_of(
     recipe: Recipe, recipe_hash: str, seed: int, k: int, heads: Sequence[Subject]
 ) -> tuple[Subject, int]:
-    """A head with its tumour; where one finds no room, the same tumour is tried in another head first."""
+    """A head with its tumour; where one finds no room, the same tumour is tried in another head first.
+
+    Parameters
+    ----------
+    recipe, seed, k, heads
+        As :func:`make` takes them.
+    recipe_hash
+        The recipe's fingerprint.
+
+    Returns
+    -------
+    tuple
+        The subject, and how many were tried.
+
+    Raises
+    ------
+    ValueError
+        If no head has room for any tumour tried.
+    """
     lattice = recipe.grid.lattice
     refusal = ValueError("expected a head to try")
     for attempt in range(_HEADS * _TUMOURS):

@@ -56,6 +56,7 @@ def test_a_generator_is_trained_into_a_pipeline_with_sheets_and_a_card(
     card = json.loads((tmp_path / "pipeline" / "card.json").read_text())
     assert card["data"]["training slices"] == card["data"]["held-out slices"] == 6
     assert "Research use only" in card["limits"]
+    assert card["boxes"]["shares"] == [0.5, 0.5]
     assert len(list((tmp_path / "sheets").glob("*.png"))) == 2
     seen = [json.loads(line) for line in (tmp_path / "checkpoint" / "watch.jsonl").read_text().splitlines()]
     assert {"diversity", "noise", "obedience", "collapsed"} <= set(seen[-1])
