@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from app import train_generator as train_generator_module
 from app.cli import app
 from app.generator_material import slice_material
 from app.train_generator import GeneratorRun, obedience, train_generator
@@ -22,6 +23,11 @@ RUN = GeneratorRun(fit=Fit(steps=2, batch=2, watch_s=0.0, warmup=1), net=TINY, h
 def quiet(title: str, share: float) -> None:
     assert title
     assert 0 <= share <= 1
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_generator_module, "_SLICE", 32)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +56,8 @@ def test_a_generator_is_trained_into_a_pipeline_with_sheets_and_a_card(
     assert took["steps"] == 2
     assert took["weights"] == fingerprint(tmp_path / "pipeline")
     pipeline = GeneratorPipeline.from_pretrained(tmp_path / "pipeline")
-    drawn = pipeline(torch.zeros(1, 2, 128, 128), torch.Generator().manual_seed(0), n_steps=1)
-    assert drawn.shape == (1, 1, 128, 128)
+    drawn = pipeline(torch.zeros(1, 2, 32, 32), torch.Generator().manual_seed(0), n_steps=1)
+    assert drawn.shape == (1, 1, 32, 32)
     assert bool(torch.isfinite(drawn).all())
     card = json.loads((tmp_path / "pipeline" / "card.json").read_text())
     assert card["data"]["training slices"] == card["data"]["held-out slices"] == 6
