@@ -55,8 +55,8 @@ def moved_onto(moving: Volume, fixed: Volume) -> Volume:
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetInitialTransform(start, inPlace=False)
     found = sitk.Euler3DTransform(sitk.CompositeTransform(method.Execute(there, here)).GetBackTransform())
+    _expect_near(found)
     rigid = _matrix(found)
-    _expect_near(rigid)
     affine = np.linalg.inv(rigid) @ moving.grid.affine
     return dataclasses.replace(moving, grid=Grid(moving.grid.shape, affine), frame=fixed.frame)
 
@@ -80,11 +80,12 @@ def _matrix(found: sitk.Euler3DTransform) -> np.ndarray:
     return out
 
 
-def _expect_near(rigid: np.ndarray) -> None:
-    angle = np.degrees(np.arccos(np.clip((np.trace(rigid[:3, :3]) - 1) / 2, -1, 1)))
-    shift = np.linalg.norm(rigid[:3, 3])
-    if angle > _MOST_TURNED or shift > _FARTHEST_MM + 4 * angle:
+def _expect_near(found: sitk.Euler3DTransform) -> None:
+    turn = np.array(found.GetMatrix()).reshape(3, 3)
+    angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+    shift = np.linalg.norm(found.GetTranslation())  # of the head's middle, about which it turns
+    if angle > _MOST_TURNED or shift > _FARTHEST_MM:
         raise ValueError(
-            f"expected scans of one head that come together within {_MOST_TURNED:g} degrees, got {angle:.0f} "
-            f"degrees and {shift:.0f} mm; check that both show the same patient"
+            f"expected scans of one head that come together within {_FARTHEST_MM:g} mm and {_MOST_TURNED:g} "
+            f"degrees, got {shift:.0f} mm and {angle:.0f} degrees; check that both show the same patient"
         )

@@ -35,30 +35,6 @@ def kernel_distance(real: Features, synthetic: Others) -> float:
     return float(within[0] + within[1] - 2 * rs.mean())
 
 
-def kernel_distances(
-    real: Features, synthetic: Others, size: int, n_subsets: int, generator: torch.Generator
-) -> Float[Tensor, " k"]:
-    """Squared discrepancy of random subsets, ``size`` items of each set, as KID is often reported.
-
-    The mean of them estimates what :func:`kernel_distance` takes from all pairs at once.
-
-    Raises
-    ------
-    ValueError
-        If a subset is greater than a set or smaller than two.
-    """
-    if not 2 <= size <= min(len(real), len(synthetic)):
-        raise ValueError(
-            f"expected subsets of 2 to {min(len(real), len(synthetic))} items, got {size}; ask for less"
-        )
-    values = []
-    for _ in range(n_subsets):
-        a = torch.randperm(len(real), generator=generator)[:size]
-        b = torch.randperm(len(synthetic), generator=generator)[:size]
-        values.append(kernel_distance(real[a], synthetic[b]))
-    return torch.tensor(values, dtype=torch.float64)
-
-
 def kernel_interval(
     real: Features,
     synthetic: Others,

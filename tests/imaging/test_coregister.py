@@ -64,5 +64,8 @@ def test_what_cannot_come_together_is_refused() -> None:
     fixed = scan(T1)
     with pytest.raises(ValueError, match="empty one"):
         moved_onto(dataclasses.replace(fixed, data=torch.zeros_like(fixed.data)), fixed)
+    away = turned(0.0, (0.0, 0.0, 400.0)) @ fixed.grid.affine
+    with pytest.raises(ValueError, match="400 mm and 0 degrees"):
+        moved_onto(dataclasses.replace(fixed, grid=Grid(fixed.grid.shape, away)), fixed)
     with pytest.raises(ValueError, match="MR"):
         moved_onto(fixed, dataclasses.replace(fixed, quantity=Quantity.HU))
