@@ -185,7 +185,9 @@ def fit(
 def _part(net: nn.Module, how: Fit) -> Part:
     betas = (how.momentum, 0.999)
     weights = list(net.parameters())
-    optimiser = torch.optim.AdamW(weights, how.learning_rate, betas, weight_decay=how.weight_decay)
+    optimiser = torch.optim.AdamW(
+        weights, how.learning_rate, betas, weight_decay=how.weight_decay, fused=True
+    )
     return Part(net, optimiser, EMAModel(weights, decay=how.average))
 
 
