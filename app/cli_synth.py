@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .cli_evaluate_synthetic import evaluate
+from .cli_fill import complete, inpaint
 from .console import answer, one_sentence, progress_bar
 
 synth_app = typer.Typer(help="Synthetic brain-tumour cohorts from anatomy and physics.", no_args_is_help=True)
@@ -104,3 +105,5 @@ def cohort(
 
 
 synth_app.command("evaluate")(evaluate)
+synth_app.command("complete")(complete)
+synth_app.command("inpaint")(inpaint)

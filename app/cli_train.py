@@ -19,6 +19,7 @@ _HeldOut = Annotated[float, typer.Option(help="Share of patients that training n
 _Seed = Annotated[int, typer.Option(min=0, help="Of split, samples, first weights and noise.")]
 _Device = Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")]
 _Labels = Annotated[bool, typer.Option("--labels", help="Learn to draw label maps of heads, not MRI.")]
+_Start = Annotated[Path | None, typer.Option(help="Folder of a pipeline whose weights are the first ones.")]
 _Track = Annotated[bool, typer.Option("--track", help="TensorBoard's curves beside the picture.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
@@ -75,6 +76,7 @@ def diffusion(
     device: _Device = "cpu",
     ddpm: Annotated[bool, typer.Option("--ddpm", help="DDPM instead of flow matching, to compare.")] = False,
     labels: _Labels = False,
+    start: _Start = None,
     track: _Track = False,
     as_json: _AsJson = False,
 ) -> None:
@@ -84,7 +86,7 @@ def diffusion(
     `spindose train diffusion slices --resume generator --budget 2h`.
     """
     kind = "ddpm" if ddpm else "diffusion"
-    _generator(kind, data, size, out, resume, budget, held_out, seed, device, labels, track, as_json)
+    _generator(kind, start, data, size, out, resume, budget, held_out, seed, device, labels, track, as_json)
 
 
 @train_app.command()
@@ -98,18 +100,23 @@ def gan(
     seed: _Seed = 0,
     device: _Device = "cpu",
     labels: _Labels = False,
+    start: _Start = None,
     track: _Track = False,
     as_json: _AsJson = False,
 ) -> None:
     """Train a GAN with the same network, which draws in a single step.
 
+    From scratch it needs far more time than a diffusion does: `--start` with a diffusion's pipeline gives it
+    a generator whose single step draws already.
+
     Example: `spindose train gan cohort --size small --out generator --budget 60m`.
     """
-    _generator("gan", data, size, out, resume, budget, held_out, seed, device, labels, track, as_json)
+    _generator("gan", start, data, size, out, resume, budget, held_out, seed, device, labels, track, as_json)
 
 
 def _generator(
     kind: str,
+    start: Path | None,
     data: list[Path],
     size: str,
     out: Path | None,
@@ -127,7 +134,7 @@ def _generator(
         from .train_generator import GeneratorRun, tracker, train_generator
 
         folder = _folder(out, resume, "checkpoint")
-        run = GeneratorRun(kind, size, None, parse_budget(budget), held_out, seed, None, labels)
+        run = GeneratorRun(kind, size, None, parse_budget(budget), held_out, seed, None, labels, start)
         trackers = [tracker(folder)] if track else []
         took = train_generator(run, data, folder, progress, device, trackers)
     lines = [

@@ -25,7 +25,6 @@ from imaging.volume import Quantity, Volume
 from synth.case import Made, name_of, stage_generator, subject_of
 from synth.conditions import (
     N_BITS,
-    N_CLASSES,
     TUMOUR,
     ConditionClass,
     classes_of,
@@ -42,14 +41,13 @@ from .cohort_sheet import PAGES, ROWS, write_sheets
 from .cohort_slices import walk_slices
 from .cohort_writers import PREVIEW, write_made
 from .console import Progress
-from .drawer import Drawer, draw, lattice_of, read_drawer
+from .drawer import Drawer, draw, expect_contrasts, lattice_of, read_drawer, signal_of
 from .drawn_folder import MANIFEST, Entries, begun, enter, journal, kept, publish
 from .steps import whole_folder
 from .volume_examples import Lattice, box_about, coarse
 
 _MOST = 100_000  # case names have five digits
 _LAYOUT = "drawn volumes 1"
-_LEVEL = 1000.0  # signal in files of what `imaging.brightness` brings to 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,13 +186,7 @@ def drawn_lines(facts: Mapping[str, Any]) -> list[str]:
 
 def _drawing(asked: AskedDrawn, drawer: Drawer) -> _Drawing:
     """The generators, if they fit what volumes are drawn from."""
-    how = drawer.settings
-    if (how.classes, how.contrasts) != (N_CLASSES, len(CONTRASTS)):
-        raise ValueError(
-            f"expected a generator of {len(CONTRASTS)} contrasts from {N_CLASSES} classes, got "
-            f"{how.contrasts} from {how.classes}; one of label maps goes to --labels"
-        )
-    lattice = lattice_of(drawer)
+    lattice = lattice_of(expect_contrasts(drawer))
     labeller = None
     if asked.labels is not None:
         labeller = read_drawer(asked.labels, device=asked.device)
@@ -225,8 +217,7 @@ def _case(drawing: _Drawing, k: int) -> Made:
     classes, grid, traits = _head(drawing, recipe_hash, k)
     noise = stage_generator(drawer.weights, seed, k, "image")
     image = draw(drawer, planes(classes[None])[0], noise)
-    # Images of -1 to 1 stand for 0 to 1.5 of the scale of `imaging.brightness`.
-    signal = ((image.clamp(-1, 1) + 1) * 0.75 * _LEVEL).round()
+    signal = signal_of(image).round()
     frame = seeded_uid("drawn cohort", drawer.weights, recipe_hash, seed, k, "frame")
     volumes = {name: Volume(signal[c : c + 1], grid, Quantity.MR, frame) for c, name in enumerate(CONTRASTS)}
     volumes["labels"] = Volume(tissues_of(classes)[None], grid, Quantity.LABEL, frame)

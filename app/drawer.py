@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from imaging.brats_folder import CONTRASTS
 from models.generator import GeneratorConfig, Predicts
 from models.pipeline import GeneratorPipeline, fingerprint
 from models.samplers import (
@@ -25,6 +26,7 @@ from models.samplers import (
     one_pass,
     shortcut,
 )
+from synth.conditions import N_CLASSES
 
 from .volume_examples import Lattice
 
@@ -46,6 +48,7 @@ _SAMPLERS: Mapping[Predicts, Mapping[str, tuple[Sampler, int]]] = {
 }
 _VOXELS = 2**27  # in one image at the most, so that a card from elsewhere cannot ask for all memory
 _STRONGEST = 20.0
+_LEVEL = 1000.0  # signal in files of what `imaging.brightness` brings to 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -139,7 +142,11 @@ def read_drawer(
 
 
 def draw(
-    drawer: Drawer, condition: Float32[Tensor, "..."], generator: torch.Generator
+    drawer: Drawer,
+    condition: Float32[Tensor, "..."],
+    generator: torch.Generator,
+    known: Float32[Tensor, "..."] | None = None,
+    image: Float32[Tensor, "..."] | None = None,
 ) -> Float32[Tensor, "..."]:
     """One image ``(c, *s)``, about -1 to 1, on the CPU.
 
@@ -153,19 +160,50 @@ def draw(
         Planes, shape ``(K, *s)``.
     generator
         Draws the noise, on the CPU whatever the device, so that it is the same everywhere.
+    known, image
+        1 where a voxel of ``image`` is given and comes back as it is, both ``(c, *s)``; all is drawn without.
 
     Raises
     ------
     ValueError
-        If the condition does not fit the network, or what it draws is not finite.
+        If what it is told does not fit the network, or what it draws is not finite.
     """
     how, _ = _SAMPLERS[drawer.settings.predicts][drawer.sampler]
-    image = drawer.pipeline(
-        condition[None], generator, n_steps=drawer.n_steps, guidance=drawer.guidance, sampler=how
+    drawn = drawer.pipeline(
+        condition[None],
+        generator,
+        known=None if known is None else known[None],
+        image=None if image is None else image[None],
+        n_steps=drawer.n_steps,
+        guidance=drawer.guidance,
+        sampler=how,
     )[0].cpu()
-    if not bool(torch.isfinite(image).all()):
+    if not bool(torch.isfinite(drawn).all()):
         raise ValueError("expected finite images, got NaN or infinity; take less --guidance or more --steps")
-    return image
+    return drawn
+
+
+def signal_of(image: Float32[Tensor, "..."]) -> Float32[Tensor, "..."]:
+    """MR signal as files hold it: -1 to 1 stands for 0 to 1.5 of the scale of `imaging.brightness`."""
+    return (image.clamp(-1, 1) + 1) * 0.75 * _LEVEL
+
+
+def expect_contrasts(drawer: Drawer) -> Drawer:
+    """This generator, if it draws volumes of BraTS's contrasts from classes of tissue and tumour.
+
+    Raises
+    ------
+    ValueError
+        Saying what it draws instead.
+    """
+    how = drawer.settings
+    if (how.space, how.contrasts, how.classes) != (3, len(CONTRASTS), N_CLASSES):
+        raise ValueError(
+            f"expected a generator of volumes, {len(CONTRASTS)} contrasts from {N_CLASSES} classes, got "
+            f"{how.space} axes, {how.contrasts} contrasts and {how.classes} classes; one of label maps goes "
+            "to --labels of a cohort"
+        )
+    return drawer
 
 
 def lattice_of(drawer: Drawer) -> Lattice:

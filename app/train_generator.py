@@ -60,6 +60,9 @@ class GeneratorRun:
         Another network than the size's own.
     labels
         Whether label maps are drawn instead of MRI, so that whole patients can be.
+    start
+        Folder of a pipeline whose weights are the first ones, of the same size: a GAN's one step is that of
+        a diffusion's shortcut.
 
     Raises
     ------
@@ -75,6 +78,7 @@ class GeneratorRun:
     seed: int = 0
     net: GeneratorConfig | None = None
     labels: bool = False
+    start: Path | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS or self.size not in SIZES:
@@ -84,6 +88,8 @@ class GeneratorRun:
             )
         if self.labels and (self.size == "slices" or self.kind == "ddpm"):
             raise ValueError("expected label maps to be drawn in small or full volumes, by diffusion or gan")
+        if self.start is not None and self.kind == "ddpm":
+            raise ValueError("expected a DDPM from scratch, got --start; leave it out")
         if not 0 < self.held_out < 1:
             raise ValueError(f"expected a share between 0 and 1 to hold out, got {self.held_out}")
 
@@ -164,24 +170,38 @@ def _trained(
     watch: Callable[[Mapping[str, nn.Module], int], Mapping[str, float]],
     trackers: Sequence[GeneralTracker],
 ) -> tuple[Generator, Mapping[str, Any]]:
+    start = None if run.start is None else _start(run.start, material)
     size = replace(
-        run.net or _NETS[run.size],
+        start.settings if start else run.net or _NETS[run.size],
+        predicts=Predicts.VELOCITY,
         contrasts=int(material.real.shape[1]),
         classes=int(material.conditions.shape[1]),
-        band_std=material.band_std,
+        band_std=start.settings.band_std if start else material.band_std,
     )
     samples = material.samples
     if run.kind == "gan":
         gan = adversarial.Adversarial(adversarial.one_pass(size))
         gan = replace(gan, fit=_fit(run, gan.fit))
-        return adversarial.train(gan, samples, folder, progress, device, run.seed, watch, trackers)
+        return adversarial.train(gan, samples, folder, progress, device, run.seed, watch, trackers, start)
     if run.kind == "ddpm":
         size = replace(size, predicts=Predicts.NOISE, widths=0)
     # Where a condition does not say where the head lies, that is settled amid the most noise.
     told = run.size != "slices" and not run.labels
     flow = diffusion.DiffusionConfig(size, logit_mean=0.0 if told else _NOISY)
     flow = replace(flow, fit=_fit(run, flow.fit))
-    return diffusion.train(flow, samples, folder, progress, device, run.seed, watch, trackers)
+    return diffusion.train(flow, samples, folder, progress, device, run.seed, watch, trackers, start)
+
+
+def _start(folder: Path, material: Material) -> Generator:
+    """The generator to start from, if it draws such images from such conditions by a flow."""
+    net: Generator = GeneratorPipeline.from_pretrained(folder).net
+    had, asks = net.settings, (material.real.ndim - 2, material.real.shape[1], material.conditions.shape[1])
+    if (had.space, had.contrasts, had.classes) != asks or had.predicts is Predicts.NOISE:
+        raise ValueError(
+            f"expected --start to name a flow or GAN of {asks[0]} axes, {asks[1]} contrasts and {asks[2]} "
+            f"classes, got {had.predicts.value} of {had.space}, {had.contrasts} and {had.classes}"
+        )
+    return net
 
 
 def _fit(run: GeneratorRun, usual: Fit) -> Fit:
@@ -270,6 +290,7 @@ def card(run: GeneratorRun, took: Mapping[str, Any], material: Material) -> dict
             "size": run.size,
             "lattice": asdict(lattice) if lattice else {"pixels": _SLICE},
             "labels": run.labels,
+            **({"started from": fingerprint(run.start)} if run.start else {}),
         },
         "data": dict(material.told),
         **({"boxes": dict(material.boxes)} if material.boxes else {}),
@@ -278,6 +299,6 @@ def card(run: GeneratorRun, took: Mapping[str, Any], material: Material) -> dict
         "budget": dict(took),
         "metrics": {"training_loss": took["loss"]},
         "limits": "What it draws was never a patient's anatomy to rely on. " + RESEARCH_ONLY,
-        "run": asdict(run),
+        "run": {**asdict(run), "start": None},  # a path tells of a machine
         "version": version("spindose"),
     }

@@ -5,8 +5,8 @@ Each case is read once, and only what a batch needs is in memory, so a cohort of
 
 import json
 import tomllib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def prepare_volumes(data: Sequence[Path], lattice: Lattice, out: Path, progress:
         If a folder holds no case, or what lies in ``out`` was made otherwise.
     """
     out.mkdir(parents=True, exist_ok=True)
-    cases = [(case, _numbers(folder)) for folder in data for case in find_cases(folder)]
+    cases = [(case, label_numbers(folder)) for folder in data for case in find_cases(folder)]
     made = []
     for n, (case, numbers) in enumerate(cases):
         path = out / f"{n:05d}.safetensors"
@@ -101,24 +101,77 @@ def volume_example(case: CaseFiles, lattice: Lattice, numbers: tuple[int, ...] =
     numbers
         Number of each tissue in its label map, in the order of `imaging.tissue.Tissue`.
     """
-    scans = {name: read_nifti(path, Quantity.MR) for name, path in case.contrasts.items()}
+    tissues = None if case.labels is None else read_tissues(case.labels, numbers)
+    here = placed(read_scans(case), lattice, tissues, read_seg(case))
+    return {"image": here.image.half(), "classes": here.classes, "present": here.present}
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A case on the lattice that a generator knows.
+
+    Parameters
+    ----------
+    image
+        Contrasts between -1 and 1 (0 to 1.5 of the scale of `imaging.brightness`), shape ``(4, i, j, k)``.
+    signal
+        The same as MR signal in the unit of its files; 0 in a contrast that is not there.
+    classes
+        Of each voxel (`synth.conditions.ConditionClass`), shape ``(i, j, k)``.
+    present
+        Which contrasts there are, shape ``(4,)``.
+    grid
+        Where the lattice lies.
+    """
+
+    image: Tensor
+    signal: Tensor
+    classes: Tensor
+    present: Tensor
+    grid: Grid
+
+
+def placed(
+    scans: Mapping[str, Volume],
+    lattice: Lattice,
+    tissues: Volume | None = None,
+    tumour: Volume | None = None,
+) -> Placed:
+    """A case brought to a lattice about the middle of its brain.
+
+    Parameters
+    ----------
+    scans
+        Contrasts by name, one at least, each on its own grid.
+    lattice
+        Where they are brought to.
+    tissues
+        Of the whole head; without them what is brighter than nothing counts as brain.
+    tumour
+        BraTS labels that are laid over the tissues.
+
+    Raises
+    ------
+    ValueError
+        If nothing of a head is seen.
+    """
     first = next(iter(scans.values()))
-    labels = None if case.labels is None else _tissues(case.labels, numbers)
-    seen = first.data[0] > 0 if labels is None else torch.isin(labels.data[0], _BRAIN)
-    fine = box_about(seen, first.grid if labels is None else labels.grid, lattice)
-    image = torch.full((len(CONTRASTS), *lattice.shape), -1.0)
-    bright = torch.zeros(lattice.shape)
+    seen = first.data[0] > 0 if tissues is None else torch.isin(tissues.data[0], _BRAIN)
+    fine = box_about(seen, first.grid if tissues is None else tissues.grid, lattice)
+    signal = torch.zeros(len(CONTRASTS), *lattice.shape)
+    unit = torch.zeros_like(signal)
     for c, name in enumerate(CONTRASTS):
         if name in scans:
             here = resample(scans[name], fine).data.float().clamp(min=0)
-            signal = scaled(avg_pool3d(here[None], _FINER)[0, 0])
-            image[c] = signal / 0.75 - 1
-            bright = torch.maximum(bright, signal)
-    classes = _brain(bright) if labels is None else classes_of(resample(labels, fine).data[0])
-    if case.seg is not None:
-        classes = _with_tumour(classes, read_nifti(case.seg, Quantity.LABEL), fine, case.old)
+            signal[c] = avg_pool3d(here[None], _FINER)[0, 0]
+            unit[c] = scaled(signal[c])
+    classes = _brain(unit.amax(dim=0)) if tissues is None else classes_of(resample(tissues, fine).data[0])
+    if tumour is not None:
+        classes = with_brats(classes, resample(tumour, fine).data[0].long())
+    half = np.array(lattice.shape) * lattice.spacing / 2
+    grid = axial(fine.center - half, fine.center + half, (lattice.spacing,) * 3)
     present = torch.tensor([name in scans for name in CONTRASTS])
-    return {"image": image.half(), "classes": coarse(classes), "present": present}
+    return Placed(unit / 0.75 - 1, signal, coarse(classes), present, grid)
 
 
 def box_about(seen: Tensor, grid: Grid, lattice: Lattice) -> Grid:
@@ -137,8 +190,34 @@ def _brain(bright: Tensor) -> Tensor:
     return (fine.repeat_interleave(_FINER, 2) * int(ConditionClass.BRAIN)).to(torch.uint8)
 
 
-def _tissues(path: Path, numbers: tuple[int, ...]) -> Volume:
-    """A label map in the project's own numbers."""
+def read_scans(case: CaseFiles) -> dict[str, Volume]:
+    """The contrasts of a case by name."""
+    return {name: read_nifti(path, Quantity.MR) for name, path in case.contrasts.items()}
+
+
+def read_seg(case: CaseFiles) -> Volume | None:
+    """The tumour of a case as BraTS numbers its parts since 2023, if it has one."""
+    if case.seg is None:
+        return None
+    seg = read_nifti(case.seg, Quantity.LABEL)
+    return replace(seg, data=torch.where(seg.data == 4, 3, seg.data)) if case.old else seg
+
+
+def read_tissues(path: Path, numbers: tuple[int, ...] = ()) -> Volume:
+    """A label map in the project's own numbers.
+
+    Parameters
+    ----------
+    path
+        The file.
+    numbers
+        Its number of each tissue, in the order of `imaging.tissue.Tissue`; the project's own for none.
+
+    Raises
+    ------
+    ValueError
+        If it holds another number.
+    """
     labels = read_nifti(path, Quantity.LABEL)
     table = torch.full((256,), 255, dtype=torch.uint8)
     for tissue, number in zip(Tissue, numbers or tuple(int(t) for t in Tissue), strict=True):
@@ -149,18 +228,13 @@ def _tissues(path: Path, numbers: tuple[int, ...]) -> Volume:
     return Volume(tissues, labels.grid, Quantity.LABEL, labels.frame)
 
 
-def _with_tumour(classes: Tensor, seg: Volume, fine: Grid, old: bool) -> Tensor:
-    parts = resample(seg, fine).data[0].long()
-    return with_brats(classes, torch.where(parts == 4, 3, parts) if old else parts)
-
-
 def coarse(classes: Tensor) -> Tensor:
     """The class that most of a voxel's eight parts belong to."""
     return avg_pool3d(planes(classes[None]), _FINER)[0].argmax(dim=0).to(torch.uint8)
 
 
-def _numbers(folder: Path) -> tuple[int, ...]:
-    """Label numbers of a cohort, from the recipe that lies beside its cases."""
+def label_numbers(folder: Path) -> tuple[int, ...]:
+    """Label numbers of a cohort, from the recipe that lies beside its cases; empty without one."""
     path = folder / RECIPE
     if not path.is_file():
         return ()

@@ -80,7 +80,12 @@ def _fill(part: Part, found: Mapping[str, Tensor]) -> None:
     for key, t in found.items():
         if key.startswith("optimiser/"):
             _, n, name = key.split("/", 2)
-            moments.setdefault(int(n), {})[name] = t
+            moments.setdefault(int(n), {})[name] = _as_laid_out(t, part.weights()[int(n)])
     whole = part.optimiser.state_dict()
     whole["state"] = moments
     part.optimiser.load_state_dict(whole)
+
+
+def _as_laid_out(kept: Tensor, weight: Tensor) -> Tensor:
+    """In the weight's own order in memory, which a fused optimiser takes for granted."""
+    return torch.empty_like(weight).copy_(kept) if kept.shape == weight.shape else kept

@@ -103,6 +103,7 @@ def fit(
     seed: int = 0,
     watch: Watch | None = None,
     trackers: Sequence[GeneralTracker] = (),
+    paces: Mapping[str, float] | None = None,
 ) -> Mapping[str, Any]:
     """Trains networks in place and leaves the averages of their weights in them.
 
@@ -131,6 +132,8 @@ def fit(
         finds goes to ``watch.jsonl``.
     trackers
         Accelerate's, such as its TensorBoardTracker: they are told the same.
+    paces
+        How many times faster than ``how`` says a network of that name learns; 1 for those left out.
 
     Returns
     -------
@@ -156,7 +159,7 @@ def fit(
     for batch in _batches(samples, how, run, next(iter(parts.values())), here):
         if _done(run, how):
             break
-        values = _step(parts, batch, losses, how, run, _generator(seed, run.step, here, batch))
+        values = _step(parts, batch, losses, how, run, _generator(seed, run.step, here, batch), paces or {})
         run.step += 1
         run.seconds = _agreed(time.monotonic() - started, here)
         noted.append(sum(values.values()))
@@ -198,6 +201,7 @@ def _step(
     how: Fit,
     run: _Run,
     generator: torch.Generator,
+    paces: Mapping[str, float],
 ) -> dict[str, float]:
     """One step of every part that the losses name; the value of each loss."""
     rate = _rate(run, how) * how.learning_rate
@@ -205,7 +209,7 @@ def _step(
     for name, value in losses({k: p.net for k, p in parts.items()}, batch, generator):
         part = parts[name]
         for group in part.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * paces.get(name, 1.0)
         part.optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         _average_gradients(part)

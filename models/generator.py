@@ -33,7 +33,7 @@ class Predicts(StrEnum):
 
     VELOCITY = "velocity"  # source - data, diffusers' sign of flow matching
     NOISE = "noise"  # epsilon of a DDPM
-    BANDS = "bands"  # the image itself, in one pass from the source
+    BANDS = "bands"  # source - data for the whole way at once: a GAN's generator, a shortcut of width 1
 
 
 class Hints(NamedTuple):

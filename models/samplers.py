@@ -115,7 +115,7 @@ def shortcut(
 def one_pass(
     net: Net, source: Bands, hints: Hints, n_steps: int, guidance: float = 1.0
 ) -> Float[Tensor, "b k *h"]:
-    """Bands that a network answers at once, as a GAN's generator does.
+    """Bands that a network answers at once, as a GAN's generator does: the shortcut of one step.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def one_pass(
     """
     if n_steps != 1:
         raise ValueError(f"expected 1 step of a generator in one pass, got {n_steps}")
-    return guided(net, source, 1.0, 0, hints, guidance)
+    return shortcut(net, source, hints, 1, guidance)
 
 
 @contextmanager

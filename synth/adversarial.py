@@ -32,6 +32,7 @@ from models.generator import FULL as FULL_NET
 from models.generator import SLICES as SLICES_NET
 from models.generator import SMALL as SMALL_NET
 from models.generator import Generator, GeneratorConfig, Hints, Predicts, build
+from models.samplers import shortcut
 from models.wavelet import to_image
 
 from .conditions import Shares, drawn_known, told, tumour_mask
@@ -42,13 +43,16 @@ Images = Float[Tensor, "b c *space"]
 
 
 def one_pass(config: GeneratorConfig) -> GeneratorConfig:
-    """The same network as a GAN's: it answers with the image's bands, from noise, in a single step."""
-    return replace(config, predicts=Predicts.BANDS, widths=0, render_share=0.0)
+    """The same network as a GAN's: it goes from noise to the image's bands in a single step.
+
+    That is the one step of a shortcut model, so that a GAN can start from the weights of a diffusion.
+    """
+    return replace(config, predicts=Predicts.BANDS, widths=max(config.widths, 1), render_share=0.0)
 
 
 def _fit(batch: int) -> Fit:
     return Fit(
-        budget_s=3600.0, batch=batch, learning_rate=3e-4, weight_decay=0.0, momentum=0.0, average=0.999
+        budget_s=3600.0, batch=batch, learning_rate=1e-4, weight_decay=0.0, momentum=0.0, average=0.999
     )
 
 
@@ -81,6 +85,9 @@ class Adversarial:
         chance (Isola et al., CVPR 2017; they take 100 where every sample is a pair, here most are not).
     bf16
         Whether networks run in bfloat16; the penalty, a square of gradients, never does.
+    pace
+        How many times faster the discriminators learn (Heusel et al., NIPS 2017): at the generator's own
+        rate they fall behind it and say 0 of everything.
     fit
         Rates and budget. Adam without momentum, as GANs with R1 are trained.
 
@@ -100,17 +107,18 @@ class Adversarial:
     known: float = 1.0
     reconstruction: float = 10.0
     bf16: bool = True
+    pace: float = 4.0
     fit: Fit = field(default_factory=lambda: _fit(8))
 
     def __post_init__(self) -> None:
         if one_pass(self.generator) != self.generator:
             raise ValueError(
-                "expected a generator that predicts bands, without widths or render; make it with one_pass"
+                "expected a generator that predicts bands, with widths and no render; make it with one_pass"
             )
-        if min(self.gamma, self.known, self.reconstruction) < 0 or self.every < 1:
+        if min(self.gamma, self.known, self.reconstruction, self.pace) < 0 or self.every < 1:
             raise ValueError(
-                f"expected weights of 0 or more and a penalty of one image in 1 or more, got {self.gamma}, "
-                f"{self.known}, {self.reconstruction} and {self.every}"
+                f"expected weights of 0 or more, a pace too, and a penalty of one image in 1 or more, got "
+                f"{self.gamma}, {self.known}, {self.reconstruction}, {self.pace} and {self.every}"
             )
 
 
@@ -146,9 +154,8 @@ def drawn(net: nn.Module, hints: Hints, config: Adversarial, generator: torch.Ge
     known = hints.known
     b, space = len(known), [s // 2 for s in known.shape[2:]]
     noise = torch.randn(b, config.generator.bands, *space, generator=generator, device=generator.device)
-    width = torch.zeros(b, dtype=torch.long, device=known.device)
     with torch.autocast(known.device.type, torch.bfloat16, enabled=config.bf16):
-        bands = net(noise.to(known.device), torch.ones(b, device=known.device), width, *hints)
+        bands = shortcut(net, noise.to(known.device), hints, 1)
     return to_image(bands.float(), config.generator.std)
 
 
@@ -252,6 +259,7 @@ def train(
     seed: int = 0,
     watch: Watch | None = None,
     trackers: Sequence[GeneralTracker] = (),
+    start: Generator | None = None,
 ) -> tuple[Generator, Mapping[str, Any]]:
     """A generator trained on samples, and what training took; goes on with what ``folder`` holds.
 
@@ -271,7 +279,14 @@ def train(
         Of the first weights and of all that training draws.
     watch, trackers
         As `models.fit.fit` takes them.
+    start
+        Generator of the same size, such as a diffusion's, whose weights are the first ones.
     """
     nets = {name: net.to(device) for name, net in networks(config, seed).items()}
-    took = fit(nets, samples, partial(losses, config), config.fit, folder, progress, seed, watch, trackers)
+    if start is not None:
+        nets[GENERATOR].load_state_dict(start.state_dict())
+    paces = {DISCRIMINATOR: config.pace}
+    took = fit(
+        nets, samples, partial(losses, config), config.fit, folder, progress, seed, watch, trackers, paces
+    )
     return cast("Generator", nets[GENERATOR]), took

@@ -153,6 +153,7 @@ def train(
     seed: int = 0,
     watch: Watch | None = None,
     trackers: Sequence[GeneralTracker] = (),
+    start: Generator | None = None,
 ) -> tuple[Generator, Mapping[str, Any]]:
     """A generator trained on samples, and what training took; goes on with what ``folder`` holds.
 
@@ -172,8 +173,12 @@ def train(
         Of the first weights and of all that training draws.
     watch, trackers
         As `models.fit.fit` takes them.
+    start
+        Generator of the same size whose weights are the first ones.
     """
     nets = {name: net.to(device) for name, net in networks(config, seed).items()}
+    if start is not None:
+        nets["net"].load_state_dict(start.state_dict())
     took = fit(nets, samples, partial(losses, config), config.fit, folder, progress, seed, watch, trackers)
     return nets["net"], took
 

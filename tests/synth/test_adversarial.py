@@ -10,8 +10,9 @@ from models.augment import Augmentation
 from models.discriminator import views
 from models.fit import Fit
 from models.generator import SMALL as SMALL_NET
-from models.generator import GeneratorConfig, Hints
-from models.wavelet import to_bands
+from models.generator import GeneratorConfig, Hints, Predicts, build
+from models.samplers import shortcut
+from models.wavelet import to_bands, to_image
 from synth.adversarial import SMALL, Adversarial, drawn, losses, networks, one_pass, train
 from synth.conditions import Shares, box_planes
 
@@ -31,8 +32,8 @@ class Draws(nn.Module):
 
     def forward(self, bands: Tensor, time: Tensor, width: Tensor, *hints: Tensor) -> Tensor:
         assert time.tolist() == [1.0] * len(bands)
-        assert width.tolist() == [0] * len(bands)
-        return to_bands(self.value * torch.ones_like(hints[-1]), self.std)
+        assert width.tolist() == [1] * len(bands)
+        return bands - to_bands(self.value * torch.ones_like(hints[-1]), self.std)  # source - data
 
 
 class Says(nn.Module):
@@ -93,7 +94,7 @@ def test_given_voxels_are_judged_as_they_are_and_contrasts_that_are_absent_are_b
     real, fake = judge.seen[0][0].chunk(2)
     assert torch.equal(real, data["image"])
     given = fake == data["image"]
-    assert torch.equal(fake[~given], torch.full_like(fake[~given], 0.5))
+    torch.testing.assert_close(fake[~given], torch.full_like(fake[~given], 0.5))
     assert not bool((given & (data["condition"][:, 1:2] > 0)).any())
     assert 0.3 < float(given.float().mean()) < 0.95
     data["present"] = torch.tensor([[1.0, 0.0]]).expand(4, 2)
@@ -110,9 +111,9 @@ def test_errors_of_given_and_of_other_voxels_are_weighed() -> None:
     values = {name: float(v.detach()) for name, v in losses(weighed, nets, data, seeded())}
     # One of two contrasts is given to each sample: its error is 1/2 and the other's 1/4, or the reverse.
     possible = [(n * (2 * 0.5 + 8 * 0.25) + (3 - n) * (2 * 0.25 + 8 * 0.5)) / 3 for n in range(4)]
-    assert min(abs(values["generator"] - p) for p in possible) < 1e-5
+    assert min(abs(values["generator"] - p) for p in possible) < 1e-4
     values = {name: float(v.detach()) for name, v in losses(PLAIN, nets, data, seeded())}
-    assert values["generator"] == 0
+    assert abs(values["generator"]) < 1e-6
 
 
 def test_the_penalty_of_a_linear_discriminator_is_half_gamma_times_its_squared_norm_in_float32() -> None:
@@ -231,9 +232,22 @@ def test_a_training_killed_on_the_way_ends_with_the_same_bits(tmp_path: Path) ->
     assert any(not torch.equal(t, first[name]) for name, t in whole.state_dict().items())
 
 
+def test_a_gan_starts_as_the_one_step_of_a_diffusions_shortcut(tmp_path: Path) -> None:
+    flow = build(replace(TINY, predicts=Predicts.VELOCITY, widths=3), 5)
+    nn.init.normal_(flow.net.out[2].conv.weight, std=0.1, generator=seeded())
+    how = Fit(steps=1, batch=2, learning_rate=0.0, weight_decay=0.0, checkpoint_s=0.0)
+    config = Adversarial(one_pass(flow.settings), features=4, layers=2, bf16=False, fit=how)
+    net, _ = train(config, Boxes(), tmp_path, quiet, start=flow)
+    given = Hints(batch()["condition"], torch.zeros(4, 2, 16, 16), torch.zeros(4, 2, 16, 16))
+    noise = torch.randn(4, 8, 8, 8, generator=seeded(3))
+    with torch.no_grad():
+        step = to_image(shortcut(flow, noise, given, 1), flow.settings.std)
+        torch.testing.assert_close(drawn(net, given, config, seeded(3)), step)
+
+
 def test_settings_that_make_no_gan_are_refused() -> None:
     with pytest.raises(ValueError, match="one_pass"):
-        Adversarial(SMALL_NET)
+        Adversarial(SMALL_NET)  # answers a velocity
     with pytest.raises(ValueError, match="weights of 0 or more"):
         Adversarial(TINY, gamma=-1.0)
     assert SMALL.generator.contrasts == 4
