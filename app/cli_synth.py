@@ -20,7 +20,8 @@ def cohort(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="A TOML file, or one that comes along: brats-like, default, fast, postoperative, randomised."
+            help="A TOML file, or one that comes along: brats-like, default, fast, postoperative, randomised,"
+                 " small."
         ),
     ] = None,
     anatomy: Annotated[
