@@ -42,11 +42,13 @@ from synth.augmented import (
     train_reader,
 )
 
+from .generator_overfit import N_SLICES, overfitted
 from .record import report
 
 _SIZE, _HELD_OUT, _BLOCK = 128, 0.25, 60
 FRACTIONS = (0.1, 0.25, 1.0)
 _RESAMPLES = 2000
+_REPEATED = 100  # slices drawn by the overfitted generator
 
 
 def main() -> int:
@@ -68,10 +70,14 @@ def main() -> int:
     readers = _Readers(train, test, config, asked.seeds, asked.work)
     real = {fraction: readers.scores("real", REAL, None, fraction) for fraction in FRACTIONS}
     figures: dict[str, Any] = {"steps": asked.steps, "seeds": asked.seeds}
+    caught = None if asked.diffusion is None else _control(asked.diffusion, train, data, asked)
+    figures["overfitted"] = caught
     figures["real"] = {f"{fraction:.0%}": _spread(scores) for fraction, scores in real.items()}
     for name, folder in {"gan": asked.gan, "diffusion": asked.diffusion}.items():
         if folder is not None:
-            figures[name] = _generator(name, folder, data, len(train), asked, readers, real)
+            found = _generator(name, folder, data, len(train), asked, readers, real)
+            found["positive_control_caught"] &= caught is None or caught["caught"]
+            figures[name] = found
     report("generator_slices", figures)
     return 0
 
@@ -115,6 +121,22 @@ def _generator(
         "both_over_real_at_10_percent": _mean(both) / _mean(real[0.1]),
         "gain_of_both_at_10_percent": _interval(both, real[0.1], readers.blocks),
         "arms": {arm: _spread(scores) for arm, scores in arms.items()},
+    }
+
+
+def _control(folder: Path, train: Slices, data: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """What the audit says of a generator that repeats a few of its training slices."""
+    drawn = asked.work / "overfitted-slices"
+    walk_slices(read_drawer(overfitted(folder, train, asked.work / "overfitted")), _REPEATED, 0, drawn, _say)
+    judged = _judged(data, drawn, asked.work / "overfitted-evaluation", asked.extractor)
+    private = judged["privacy"]
+    return {
+        "repeated": N_SLICES,
+        "drawn": _REPEATED,
+        "memorised_share": private["memorised_share"],
+        "flagged": list(judged["flagged"]),
+        "caught": bool(judged["flagged"]),
+        "privacy": judged["verdicts"]["privacy"],
     }
 
 

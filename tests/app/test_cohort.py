@@ -264,7 +264,7 @@ def test_a_dicom_study_reads_back_and_is_the_same_bytes_again(tmp_path):
 
 def test_default_recipe_is_the_default_and_every_named_one_reads():
     assert read_recipe(None) == read_recipe("default") == Recipe()
-    assert set(recipes()) == {"brats-like", "default", "fast", "postoperative", "randomised"}
+    assert set(recipes()) == {"brats-like", "default", "fast", "postoperative", "randomised", "small"}
     assert len({repr(read_recipe(name)) for name in recipes()}) == len(recipes())
 
 

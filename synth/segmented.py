@@ -1,0 +1,134 @@
+"""What synthetic volumes are worth: a segmenter trained on real ones, on synthetic ones, on both.
+
+As :mod:`synth.augmented` does for slices: equal steps of equal batches for every arm, the same test cases.
+Trained on real volumes alone, it is also who says whether a generator drew what it was asked for
+(:mod:`synth.fidelity.obedience`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int64
+from monai.losses.dice import DiceCELoss
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.fit import Batch, Fit, Nets, fit
+from models.unet import CellUNet, UNetConfig, unet
+
+from .augmented import Arm
+from .conditions import N_CLASSES
+from .on_the_fly import generator_of
+
+Images = Float[Tensor, "b c *space"]
+Labels = Int64[Tensor, "b *space"]
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """The segmenter and its training.
+
+    Parameters
+    ----------
+    net
+        Its U-Net; outputs are classes of :class:`synth.conditions.ConditionClass`.
+    fit
+        Steps, batch and rates, the same for all arms.
+
+    Raises
+    ------
+    ValueError
+        If the training is not counted in steps.
+    """
+
+    net: UNetConfig = field(
+        default_factory=lambda: UNetConfig(4, N_CLASSES, features=(32, 48, 64, 96, 96, 96))
+    )
+    fit: Fit = field(default_factory=lambda: Fit(steps=600, batch=2, learning_rate=1.5e-3))
+
+    def __post_init__(self) -> None:
+        if self.fit.steps == 0:
+            raise ValueError(
+                "expected a number of steps, the same for all arms, got a budget of time; set steps"
+            )
+
+
+class MixedVolumes(Dataset[Batch]):
+    """Real and synthetic samples as an arm mixes them; sample n is the same for any worker.
+
+    Parameters
+    ----------
+    arm
+        Share of real samples as training goes on.
+    real, synthetic
+        Endless supplies of ``image`` (c, i, j, k) and ``condition`` (K, i, j, k).
+    length
+        Samples of the whole training.
+    seed
+        Which mixture.
+    """
+
+    def __init__(
+        self, arm: Arm, real: Dataset[Batch], synthetic: Dataset[Batch], length: int, seed: int
+    ) -> None:
+        self.arm, self.sets, self.length, self.seed = arm, (real, synthetic), length, seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Batch:
+        """``image`` and ``condition`` of sample ``index``."""
+        share = self.arm.real(index / self.length)
+        chance = float(torch.rand(1, generator=generator_of(self.seed, index)))
+        found = self.sets[0 if chance < share else 1][self.seed * self.length + index]
+        return {name: found[name] for name in ("image", "condition")}
+
+
+def train_segmenter(
+    arm: Arm,
+    real: Dataset[Batch],
+    synthetic: Dataset[Batch],
+    config: SegmenterConfig,
+    folder: Path,
+    seed: int,
+) -> CellUNet:
+    """A segmenter trained as an arm says, by cross-entropy and Dice; goes on with what ``folder`` holds.
+
+    Parameters
+    ----------
+    arm, real, synthetic
+        As :class:`MixedVolumes` takes them.
+    config
+        Network and training.
+    folder
+        Keeps checkpoints.
+    seed
+        Of first weights and mixture.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = unet(config.net)
+    off = DiceCELoss(softmax=True, batch=True)
+
+    def losses(nets: Nets, batch: Batch, _: torch.Generator) -> Iterator[tuple[str, Tensor]]:
+        with torch.autocast(batch["image"].device.type, torch.bfloat16):
+            said = nets["net"](batch["image"])
+        yield "net", off(said.float(), batch["condition"])
+
+    samples = MixedVolumes(arm, real, synthetic, config.fit.steps * config.fit.batch, seed)
+    fit({"net": net}, samples, losses, config.fit, folder, _quiet, seed)
+    return net.eval()
+
+
+@torch.no_grad()
+def segment(net: CellUNet, images: Images) -> Labels:
+    """Class of every voxel."""
+    with torch.autocast(images.device.type, torch.bfloat16):
+        said = net(images)
+    return said.float().argmax(dim=1)
+
+
+def _quiet(_title: str, _share: float) -> None:
+    """Arms report when they are done."""

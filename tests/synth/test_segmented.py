@@ -1,0 +1,72 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.fit import Fit
+from models.unet import UNetConfig
+from synth.augmented import ONE_TO_ONE, REAL, SYNTHETIC, Arm
+from synth.fidelity.obedience import mean_obedience, obedience
+from synth.segmented import MixedVolumes, SegmenterConfig, segment, train_segmenter
+
+SHAPE, CLASSES = (32, 32, 64), 3
+NET = UNetConfig(2, CLASSES, features=(8, 8, 16, 16, 16, 8))
+
+
+class Boxes(Dataset[dict[str, Tensor]]):
+    """A box that is bright in the contrast of its class."""
+
+    def __init__(self, tag: float = 0.0, swapped: bool = False) -> None:
+        self.tag, self.swapped = tag, swapped
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        draw = torch.Generator().manual_seed(index)
+        low = torch.randint(2, 14, (3,), generator=draw).tolist()
+        kind = 1 + int(torch.randint(2, (1,), generator=draw))
+        classes = torch.zeros(SHAPE, dtype=torch.long)
+        classes[tuple(slice(a, a + 16) for a in low)] = kind
+        image = torch.stack([2.0 * (classes == 1) - 1, 2.0 * (classes == 2) - 1]) + self.tag
+        told = torch.where(classes > 0, 3 - classes, classes) if self.swapped else classes
+        return {
+            "image": image,
+            "condition": torch.nn.functional.one_hot(told, CLASSES).movedim(-1, 0).float(),
+        }
+
+
+def config(steps: int = 80) -> SegmenterConfig:
+    return SegmenterConfig(NET, Fit(steps=steps, batch=2, learning_rate=2e-2, warmup=5, average=0.9))
+
+
+def dice_by(arm: Arm, folder, swapped: bool) -> Tensor:
+    net = train_segmenter(arm, Boxes(), Boxes(swapped=swapped), config(), folder, 0)
+    cases = [Boxes()[1_000_000 + n] for n in range(6)]
+    images = torch.stack([c["image"] for c in cases])
+    labels = torch.stack([c["condition"] for c in cases]).argmax(1)
+    return mean_obedience(obedience(lambda x: segment(net, x), images, labels, CLASSES))
+
+
+def test_a_segmenter_learns_what_its_arm_shows_it(tmp_path) -> None:
+    # Synthetic volumes with swapped labels teach the swapped classes: only that arm has no Dice.
+    assert float(dice_by(REAL, tmp_path / "real", swapped=True)[1:].min()) > 0.6
+    assert float(dice_by(SYNTHETIC, tmp_path / "synthetic", swapped=True)[1:].max()) < 0.1
+
+
+def drawn_from(arm: Arm, length: int, seed: int = 0) -> Iterator[bool]:
+    mixed = MixedVolumes(arm, Boxes(), Boxes(tag=10.0), length, seed)
+    return (bool(mixed[n]["image"].max() < 5) for n in range(length))
+
+
+def test_arms_mix_as_they_say_and_every_sample_can_be_had_again() -> None:
+    assert all(drawn_from(REAL, 20))
+    assert not any(drawn_from(SYNTHETIC, 20))
+    # Half of 200: the binomial's deviation is 7.
+    assert 72 <= sum(drawn_from(ONE_TO_ONE, 200)) <= 128
+    mixed = MixedVolumes(ONE_TO_ONE, Boxes(), Boxes(tag=10.0), 200, 1)
+    assert torch.equal(mixed[7]["image"], mixed[7]["image"])
+
+
+def test_arms_are_counted_in_steps() -> None:
+    with pytest.raises(ValueError, match="number of steps"):
+        SegmenterConfig(NET, Fit(budget_s=1.0))
