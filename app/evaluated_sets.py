@@ -15,6 +15,7 @@ from synth.conditions import TUMOUR, ConditionClass
 from synth.privacy.crops import boxes_of
 
 from .console import Progress
+from .generator_material import split_cases
 from .slice_examples import pictures
 from .volume_examples import Lattice, prepare_volumes
 
@@ -240,9 +241,6 @@ def _of_cases(folder: Path, lattice: Lattice, progress: Progress) -> tuple[Image
 
 
 def _split(real: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """As `app.generator_material` splits cases for training."""
-    if len(real) < 2:
-        raise ValueError("expected two real cases or more, to hold one out, got one; name --held-out")
-    n = min(max(round(share * len(real)), 1), len(real) - 1)
-    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))
-    return real.at(order[n:].sort().values), real.at(order[:n].sort().values)
+    """As training splits cases."""
+    train, held_out = split_cases(len(real), share, seed)
+    return real.at(torch.tensor(train)), real.at(torch.tensor(held_out))

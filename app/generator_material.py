@@ -119,11 +119,7 @@ def volume_material(
         If there are fewer than two cases.
     """
     paths = prepare_volumes(data, lattice, out, progress)
-    if len(paths) < 2:
-        raise ValueError(f"expected two cases or more, to hold one out, got {len(paths)}")
-    n = min(max(round(held_out * len(paths)), 1), len(paths) - 1)
-    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed)).tolist()
-    test, train = [paths[k] for k in sorted(order[:n])], [paths[k] for k in sorted(order[n:])]
+    train, test = ([paths[k] for k in part] for part in split_cases(len(paths), held_out, seed))
     shown = [load_file(path) for path in test[:_REAL]]
     told = {
         "training cases": len(train),
@@ -144,6 +140,21 @@ def volume_material(
         band_std((case["image"].float()[None], case["present"].float()[None]) for case in few),
         told,
     )
+
+
+def split_cases(n: int, held_out: float, seed: int) -> tuple[list[int], list[int]]:
+    """Numbers of the cases to train on, and of those held out, at least one; both in order.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two cases.
+    """
+    if n < 2:
+        raise ValueError(f"expected two cases or more, to hold one out, got {n}")
+    n_out = min(max(round(held_out * n), 1), n - 1)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
+    return sorted(order[n_out:]), sorted(order[:n_out])
 
 
 def _spread(classes: Tensor) -> Tensor:

@@ -1,0 +1,245 @@
+"""Generators of small volumes: ``python -m benchmarks.generator_volumes --data COHORT --gan DIR``.
+
+Each ``DIR`` is a pipeline of ``spindose train --size small``, trained on the folders of ``--data`` with the
+split of seed 0. Volumes are drawn for the labels of held-out cases: a segmenter that learned from real
+volumes alone says whether they show what was asked for; their kernel distance and diversity stand beside
+those of real halves. Segmenters are trained with equal steps on real, on synthetic and on both, over seeds,
+and tested on held-out cases; on real scans without labels (``--scans``) the tumour that each finds is told.
+Last, 4 × 128³ volumes are drawn in few steps and in thirty, for the time, which no weight changes.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from app.drawer import Drawer, draw, read_drawer
+from app.extractors import volume_extractor
+from app.generator_material import split_cases
+from app.train_generator import LATTICES
+from app.volume_examples import VolumeExamples, prepare_volumes
+from imaging.atomic import whole_file
+from models.fit import Fit
+from models.generator import FULL, Generator, build
+from models.pipeline import GeneratorPipeline
+from models.samplers import flow_euler, one_pass, shortcut
+from models.unet import CellUNet
+from synth.adversarial import one_pass as as_gan
+from synth.augmented import ONE_TO_ONE, REAL, SYNTHETIC, Arm
+from synth.conditions import N_CLASSES, TUMOUR, ConditionClass, planes
+from synth.fidelity.diversity import diversity
+from synth.fidelity.kernel import kernel_distance
+from synth.fidelity.obedience import mean_obedience, obedience
+from synth.segmented import SegmenterConfig, segment, train_segmenter
+
+from .record import report
+
+_LATTICE, _HELD_OUT, _SEED = LATTICES["small"], 0.25, 0
+_HALVINGS = 20
+_FULL_SIDE = 128
+
+
+def main() -> int:
+    """Both generators, the segmenters that learn from them, and the time of a full volume."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--scans", type=Path, nargs="*", default=[])
+    parser.add_argument("--diffusion", type=Path)
+    parser.add_argument("--gan", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "generator_volumes")
+    asked = parser.parse_args()
+    material = _Material(asked.data, asked.scans, asked.work)
+    config = SegmenterConfig(fit=Fit(steps=asked.steps, batch=2, learning_rate=1.5e-3))
+    readers = _Segmenters(material, config, asked.seeds, asked.work)
+    figures: dict[str, Any] = {
+        "cases": {"train": len(material.train), "held out": len(material.test)},
+        "steps": asked.steps,
+        "seeds": asked.seeds,
+        "real": readers.scores("real", REAL, []),
+        "real_dice": readers.dice_by_part(material.images, material.classes),
+        "floor": _floor(material),
+    }
+    if asked.diffusion is not None:
+        figures["diffusion"] = _generator("diffusion", asked.diffusion, material, readers, asked.work)
+        many = _drawn(read_drawer(asked.diffusion, "euler", 30), material)
+        figures["diffusion"]["thirty_steps"] = _quality(many, material, readers)
+    if asked.gan is not None:
+        figures["gan"] = _generator("gan", asked.gan, material, readers, asked.work)
+    figures["full_volume_seconds"] = full_volume_seconds()
+    report("generator_volumes", figures)
+    return 0
+
+
+class _Material:
+    """Prepared cases, split as training split them; held-out ones whose labels are known in memory."""
+
+    def __init__(self, data: Sequence[Path], scans: Sequence[Path], work: Path) -> None:
+        paths = prepare_volumes(data, _LATTICE, work / "volumes", _say)
+        train, test = split_cases(len(paths), _HELD_OUT, _SEED)
+        self.train = [paths[k] for k in train]
+        self.test = [paths[k] for k in test]
+        held = [load_file(path) for path in self.test]
+        held = [case for case in held if bool((case["classes"] >= min(TUMOUR)).any())]
+        self.images = torch.stack([case["image"].float() for case in held])
+        self.classes = torch.stack([case["classes"].long() for case in held])
+        unseen = prepare_volumes(scans, _LATTICE, work / "scans", _say) if scans else []
+        self.scans = [load_file(path)["image"].float() for path in unseen]
+        self.embed = volume_extractor(_LATTICE.spacing).embed
+
+
+class _Segmenters:
+    """Segmenters of every arm, each trained once and kept as what they found."""
+
+    def __init__(self, material: _Material, config: SegmenterConfig, seeds: int, work: Path) -> None:
+        self.material, self.config, self.seeds = material, config, seeds
+        self.work = work / f"segmenters-{config.fit.steps}"
+        self.judge = self._one("real", REAL, [], 0)
+
+    def scores(self, name: str, arm: Arm, synthetic: Sequence[Path]) -> dict[str, Any]:
+        """Dice of each part on the held-out cases, and the tumour found in each scan (cc), by seed."""
+        each, found = [], []
+        for seed in range(self.seeds):
+            net = self._one(name, arm, synthetic, seed)
+            each.append(self._dice(net, self.material.images, self.material.classes))
+            found.append([_tumour_cc(segment(net, scan[None])[0]) for scan in self.material.scans])
+            print(f"{name}, {arm.name}, seed {seed}: {_mean(each[-1]):.3f}", flush=True)
+        return {
+            "dice": float(np.median([_mean(one) for one in each])),
+            "dice_by_seed": [round(_mean(one), 4) for one in each],
+            "parts": {part: float(np.median([one[part] for one in each])) for part in each[0]},
+            "tumour_of_scans_cc": found,
+        }
+
+    def dice_by_part(self, images: Tensor, classes: Tensor) -> dict[str, float]:
+        """Dice of what the segmenter of real volumes finds, with the labels that were asked for."""
+        return self._dice(self.judge, images, classes)
+
+    def _dice(self, net: CellUNet, images: Tensor, classes: Tensor) -> dict[str, float]:
+        dice = mean_obedience(obedience(lambda x: segment(net, x), images, classes, N_CLASSES))
+        return {ConditionClass(part).name: float(dice[part]) for part in TUMOUR}
+
+    def _one(self, name: str, arm: Arm, synthetic: Sequence[Path], seed: int) -> CellUNet:
+        folder = self.work / f"{name}-{arm.name}-{seed}".replace(" ", "_").replace(":", "_")
+        real = VolumeExamples(self.material.train, seed)
+        drawn = VolumeExamples(list(synthetic) or self.material.train, seed)
+        return train_segmenter(arm, real, drawn, self.config, folder, seed)
+
+
+def _generator(
+    name: str, folder: Path, material: _Material, readers: _Segmenters, work: Path
+) -> dict[str, Any]:
+    drawer = read_drawer(folder, *(("shortcut", 4) if name == "diffusion" else (None, 0)))
+    started = time.perf_counter()
+    drawn = _drawn(drawer, material)
+    seconds = (time.perf_counter() - started) / len(drawn)
+    synthetic = _training_set(drawer, material, work / f"{name}-volumes")
+    return {
+        **_quality(drawn, material, readers),
+        "steps": drawer.n_steps,
+        "small_volume_seconds": seconds,
+        "synthetic": readers.scores(name, SYNTHETIC, synthetic),
+        "both": readers.scores(name, ONE_TO_ONE, synthetic),
+    }
+
+
+def _drawn(drawer: Drawer, material: _Material) -> Tensor:
+    """One volume for the labels of each held-out case."""
+    return torch.stack(
+        [
+            draw(drawer, planes(case[None])[0], torch.Generator().manual_seed(n))
+            for n, case in enumerate(material.classes)
+        ]
+    )
+
+
+def _quality(drawn: Tensor, material: _Material, readers: _Segmenters) -> dict[str, Any]:
+    dice = readers.dice_by_part(drawn, material.classes)
+    generator = torch.Generator().manual_seed(0)
+    alike = diversity(material.images, drawn, 2.0, generator, n_pairs=60, n_resamples=200)
+    return {
+        "obedience": dice,
+        "obedience_dice": min(dice.values()),
+        "diversity_ratio": alike.ratio.estimate,
+        "diversity_interval": [alike.ratio.low, alike.ratio.high],
+        "kernel": kernel_distance(_features(material.images, material), _features(drawn, material)),
+    }
+
+
+def _floor(material: _Material) -> float:
+    """Kernel distance of real halves, the median over halvings."""
+    features, found = _features(material.images, material), []
+    for n in range(_HALVINGS):
+        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(n))
+        one, other = order.chunk(2)
+        found.append(kernel_distance(features[one], features[other]))
+    return float(np.median(found))
+
+
+def _features(images: Tensor, material: _Material) -> Tensor:
+    return torch.cat([material.embed(part) for part in torch.split(images, 4)])
+
+
+def _training_set(drawer: Drawer, material: _Material, out: Path) -> list[Path]:
+    """A volume for the labels of each training case, kept as prepared cases are."""
+    out.mkdir(parents=True, exist_ok=True)
+    made = []
+    for path in material.train:
+        to = out / path.name
+        if not to.is_file():
+            case = load_file(path)
+            noise = torch.Generator().manual_seed(int(path.stem) + 10_000)
+            image = draw(drawer, planes(case["classes"][None])[0], noise)
+            kept = {"image": image.clamp(-1, 1).half(), "classes": case["classes"]}
+            with whole_file(to) as part:
+                save_file({**kept, "present": torch.ones(len(image), dtype=torch.bool)}, part)
+        made.append(to)
+    return made
+
+
+def full_volume_seconds(n_steps: int = 4) -> dict[str, float]:
+    """Seconds of one volume of 4 × 128³ by the full network, which no weight changes."""
+    flow, gan = build(FULL), build(as_gan(FULL))
+    return {
+        "gan, 1 step": _seconds(gan, one_pass, 1),
+        "diffusion, 1 step": _seconds(flow, shortcut, 1),
+        f"diffusion, {n_steps} steps": _seconds(flow, shortcut, n_steps),
+        "diffusion, 30 steps of Euler": _seconds(flow, flow_euler, 30),
+    }
+
+
+def _seconds(net: Generator, sampler: Callable[..., Tensor], n_steps: int) -> float:
+    pipeline = GeneratorPipeline(net.eval())
+    condition = torch.zeros(1, net.settings.classes, *[_FULL_SIDE] * 3)
+    condition[:, 0] = 1
+    started = time.perf_counter()
+    pipeline(condition, torch.Generator().manual_seed(0), n_steps=n_steps, sampler=sampler)
+    return time.perf_counter() - started
+
+
+def _tumour_cc(classes: Tensor) -> float:
+    return round(float((classes >= min(TUMOUR)).sum()) * _LATTICE.spacing**3 / 1000, 2)
+
+
+def _mean(dice: Mapping[str, float]) -> float:
+    return float(np.nanmean(list(dice.values())))
+
+
+def _say(title: str, share: float) -> None:
+    if share in (0.0, 1.0):
+        print(f"{title} {share:.0%}", flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(os.cpu_count() or 1)
+    sys.exit(main())
