@@ -160,7 +160,7 @@ class GeneratorConfig:
 
 # 128² slices, 4 × 64³ volumes, 4 × 128³ volumes.
 SLICES = GeneratorConfig(channels=(32, 64, 96, 96), blocks=1, widths=7)
-SMALL = GeneratorConfig(space=3, contrasts=4, classes=12, channels=(48, 64, 80), blocks=1, widths=7)
+SMALL = GeneratorConfig(space=3, contrasts=4, classes=12, channels=(32, 48, 64), blocks=1, widths=7)
 FULL = GeneratorConfig(space=3, contrasts=4, classes=12, channels=(64, 96, 128), blocks=1, widths=7)
 
 
