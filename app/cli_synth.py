@@ -21,7 +21,7 @@ def cohort(
         str | None,
         typer.Option(
             help="A TOML file, or one that comes along: brats-like, default, fast, postoperative, randomised,"
-                 " small."
+            " small."
         ),
     ] = None,
     anatomy: Annotated[

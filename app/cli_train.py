@@ -1,7 +1,7 @@
 """``spindose train``: what a command needs is imported when it runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ _Seed = Annotated[int, typer.Option(min=0, help="Of split, samples, first weight
 _Device = Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")]
 _Labels = Annotated[bool, typer.Option("--labels", help="Learn to draw label maps of heads, not MRI.")]
 _Start = Annotated[Path | None, typer.Option(help="Folder of a pipeline whose weights are the first ones.")]
+_Render = Annotated[
+    float, typer.Option(help="Share of the source of volumes that renders the labels, 0 to below 1.")
+]
 _Track = Annotated[bool, typer.Option("--track", help="TensorBoard's curves beside the picture.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
@@ -77,6 +80,7 @@ def diffusion(
     ddpm: Annotated[bool, typer.Option("--ddpm", help="DDPM instead of flow matching, to compare.")] = False,
     labels: _Labels = False,
     start: _Start = None,
+    render: _Render = 0.0,
     track: _Track = False,
     as_json: _AsJson = False,
 ) -> None:
@@ -86,7 +90,16 @@ def diffusion(
     `spindose train diffusion slices --resume generator --budget 2h`.
     """
     kind = "ddpm" if ddpm else "diffusion"
-    _generator(kind, start, data, size, out, resume, budget, held_out, seed, device, labels, track, as_json)
+    wanted: dict[str, Any] = {
+        "kind": kind,
+        "size": size,
+        "held_out": held_out,
+        "seed": seed,
+        "labels": labels,
+    }
+    _generator(
+        {**wanted, "start": start, "render": render}, data, out, resume, budget, device, track, as_json
+    )
 
 
 @train_app.command()
@@ -111,30 +124,27 @@ def gan(
 
     Example: `spindose train gan cohort --size small --out generator --budget 60m`.
     """
-    _generator("gan", start, data, size, out, resume, budget, held_out, seed, device, labels, track, as_json)
+    wanted = {"kind": "gan", "size": size, "held_out": held_out, "seed": seed, "labels": labels}
+    _generator({**wanted, "start": start}, data, out, resume, budget, device, track, as_json)
 
 
 def _generator(
-    kind: str,
-    start: Path | None,
+    wanted: dict[str, Any],
     data: list[Path],
-    size: str,
     out: Path | None,
     resume: Path | None,
     budget: str,
-    held_out: float,
-    seed: int,
     device: str,
-    labels: bool,
     track: bool,
     as_json: bool,
 ) -> None:
+    """Trains what is wanted: fields of `app.train_generator.GeneratorRun`, which is slow to import."""
     with one_sentence(), progress_bar() as progress:
         from .train import parse_budget
         from .train_generator import GeneratorRun, tracker, train_generator
 
         folder = _folder(out, resume, "checkpoint")
-        run = GeneratorRun(kind, size, None, parse_budget(budget), held_out, seed, None, labels, start)
+        run = GeneratorRun(budget_s=parse_budget(budget), **wanted)
         trackers = [tracker(folder)] if track else []
         took = train_generator(run, data, folder, progress, device, trackers)
     lines = [

@@ -27,6 +27,7 @@ from models.samplers import (
     shortcut,
 )
 from synth.conditions import N_CLASSES
+from synth.render import render
 
 from .volume_examples import Lattice
 
@@ -169,11 +170,13 @@ def draw(
         If what it is told does not fit the network, or what it draws is not finite.
     """
     how, _ = _SAMPLERS[drawer.settings.predicts][drawer.sampler]
+    start = starting_render(drawer.settings, condition, generator)
     drawn = drawer.pipeline(
         condition[None],
         generator,
         known=None if known is None else known[None],
         image=None if image is None else image[None],
+        render=None if start is None else start[None],
         n_steps=drawer.n_steps,
         guidance=drawer.guidance,
         sampler=how,
@@ -204,6 +207,15 @@ def expect_contrasts(drawer: Drawer) -> Drawer:
             "to --labels of a cohort"
         )
     return drawer
+
+
+def starting_render(
+    settings: GeneratorConfig, condition: Float32[Tensor, "..."], generator: torch.Generator
+) -> Float32[Tensor, "..."] | None:
+    """The render ``(c, *s)`` of a condition's labels that a network starts from; None if it does not."""
+    if settings.render_share == 0:
+        return None
+    return render(condition.argmax(dim=0).to(torch.uint8).cpu(), settings.contrasts, generator)
 
 
 def lattice_of(drawer: Drawer) -> Lattice:

@@ -93,6 +93,7 @@ def volume_material(
     out: Path,
     progress: Progress,
     labels: bool = False,
+    rendered: bool = False,
 ) -> Material:
     """Material of folders of cases in BraTS layout or cohorts, split by case.
 
@@ -112,6 +113,8 @@ def volume_material(
         Called with what happens and the share that is done.
     labels
         Whether the cases' label maps are to be drawn, as analog bits without a condition, and not their MRI.
+    rendered
+        Whether samples bring a render of their labels.
 
     Raises
     ------
@@ -120,7 +123,8 @@ def volume_material(
     """
     paths = prepare_volumes(data, lattice, out, progress)
     train, test = ([paths[k] for k in part] for part in split_cases(len(paths), held_out, seed))
-    shown = [load_file(path) for path in test[:_REAL]]
+    # A sheet compares two at the least; where one alone is held out, one of training stands beside it.
+    shown = [load_file(path) for path in [*test, train[0]][: min(max(len(test), 2), _REAL)]]
     told = {
         "training cases": len(train),
         "held-out cases": len(test),
@@ -128,7 +132,7 @@ def volume_material(
         "held out": [int(path.stem) for path in test],
     }
     few = [load_file(path) for path in train[:: max(1, len(train) // _MEASURED)]]
-    samples = VolumeExamples(train, seed)
+    samples = VolumeExamples(train, seed, rendered=rendered)
     if labels:
         bits = to_bits(torch.stack([case["classes"] for case in shown]))
         spread = band_std((to_bits(case["classes"][None]), torch.ones(1, N_BITS)) for case in few)

@@ -23,6 +23,7 @@ from synth.collapse import Collapse, Diversity, collapse
 
 from .console import RESEARCH_ONLY, Progress
 from .curves import draw_losses
+from .drawer import starting_render
 from .generator_material import Material, slice_material, volume_material
 from .generator_sheet import sheet
 from .volume_examples import Lattice
@@ -63,6 +64,8 @@ class GeneratorRun:
     start
         Folder of a pipeline whose weights are the first ones, of the same size: a GAN's one step is that of
         a diffusion's shortcut.
+    render
+        Share of what a flow of volumes starts from that is a render of the labels and not noise.
 
     Raises
     ------
@@ -79,6 +82,7 @@ class GeneratorRun:
     net: GeneratorConfig | None = None
     labels: bool = False
     start: Path | None = None
+    render: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS or self.size not in SIZES:
@@ -90,6 +94,12 @@ class GeneratorRun:
             raise ValueError("expected label maps to be drawn in small or full volumes, by diffusion or gan")
         if self.start is not None and self.kind == "ddpm":
             raise ValueError("expected a DDPM from scratch, got --start; leave it out")
+        plain = self.size == "slices" or self.labels or self.kind != "diffusion" or self.start is not None
+        if not 0 <= self.render < 1 or (self.render and plain):
+            raise ValueError(
+                "expected --render from 0 to below 1, and of volumes by diffusion from scratch alone, got "
+                f"{self.render} otherwise"
+            )
         if not 0 < self.held_out < 1:
             raise ValueError(f"expected a share between 0 and 1 to hold out, got {self.held_out}")
 
@@ -158,7 +168,9 @@ def _material(run: GeneratorRun, data: Sequence[Path], out: Path, progress: Prog
             raise ValueError(f"expected one folder of slices, got {len(data)}; join them")
         return slice_material(data[0], _SLICE, run.held_out, run.seed)
     lattice, kept = LATTICES[run.size], out / "volumes" / run.size
-    return volume_material(data, lattice, run.held_out, run.seed, kept, progress, run.labels)
+    return volume_material(
+        data, lattice, run.held_out, run.seed, kept, progress, run.labels, rendered=run.render > 0
+    )
 
 
 def _trained(
@@ -174,6 +186,7 @@ def _trained(
     size = replace(
         start.settings if start else run.net or _NETS[run.size],
         predicts=Predicts.VELOCITY,
+        render_share=start.settings.render_share if start else run.render,
         contrasts=int(material.real.shape[1]),
         classes=int(material.conditions.shape[1]),
         band_std=start.settings.band_std if start else material.band_std,
@@ -196,10 +209,12 @@ def _start(folder: Path, material: Material) -> Generator:
     """The generator to start from, if it draws such images from such conditions by a flow."""
     net: Generator = GeneratorPipeline.from_pretrained(folder).net
     had, asks = net.settings, (material.real.ndim - 2, material.real.shape[1], material.conditions.shape[1])
-    if (had.space, had.contrasts, had.classes) != asks or had.predicts is Predicts.NOISE:
+    fits = (had.space, had.contrasts, had.classes) == asks
+    if not fits or had.predicts is Predicts.NOISE or had.render_share:
         raise ValueError(
             f"expected --start to name a flow or GAN of {asks[0]} axes, {asks[1]} contrasts and {asks[2]} "
-            f"classes, got {had.predicts.value} of {had.space}, {had.contrasts} and {had.classes}"
+            f"classes that starts from noise alone, got {had.predicts.value} of {had.space}, {had.contrasts} "
+            f"and {had.classes}"
         )
     return net
 
@@ -239,14 +254,13 @@ def draw(net: Generator, conditions: Tensor, n: int, kind: str, seed: int) -> Te
     how, n_steps = sampler[kind]
     pipeline = GeneratorPipeline(net)
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack(
-        [
-            pipeline(
-                condition[None].repeat(n, *[1] * condition.ndim), generator, n_steps=n_steps, sampler=how
-            )
-            for condition in conditions
-        ]
-    ).cpu()
+    drawn = []
+    for condition in conditions:
+        told = condition[None].repeat(n, *[1] * condition.ndim)
+        starts = [starting_render(net.settings, condition, generator) for _ in range(n)]
+        start = None if starts[0] is None else torch.stack([s for s in starts if s is not None])
+        drawn.append(pipeline(told, generator, render=start, n_steps=n_steps, sampler=how))
+    return torch.stack(drawn).cpu()
 
 
 def _figures(drawn: Tensor, real: Tensor, found: Collapse) -> Mapping[str, float]:

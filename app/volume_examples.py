@@ -27,6 +27,7 @@ from imaging.tissue import BRAIN, Tissue
 from imaging.volume import Quantity, Volume
 from synth.conditions import ConditionClass, classes_of, planes, to_bits, with_brats
 from synth.on_the_fly import generator_of
+from synth.render import render
 
 from .cohort_manifest import RECIPE
 from .console import Progress
@@ -260,16 +261,29 @@ class VolumeExamples(Dataset[dict[str, Tensor]]):
         Greatest shift along each axis (voxels).
     length
         Samples in an epoch.
+    rendered
+        Whether samples bring a render of their labels, for networks that start from one.
     """
 
-    def __init__(self, paths: Sequence[Path], seed: int, shift: int = 3, length: int = 10_000_000) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        seed: int,
+        shift: int = 3,
+        length: int = 10_000_000,
+        rendered: bool = False,
+    ) -> None:
         self.paths, self.seed, self.shift, self.length = list(paths), seed, shift, length
+        self.rendered = rendered
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Sample ``index``: ``image`` (4, i, j, k), ``condition`` (12, i, j, k), ``present`` (4,)."""
+        """Sample ``index``: ``image`` (4, i, j, k), ``condition`` (12, i, j, k), ``present`` (4,).
+
+        With a ``render`` like the image, where they were asked for.
+        """
         if not 0 <= index < self.length:
             raise IndexError(index)
         generator = generator_of(self.seed, index)
@@ -284,6 +298,7 @@ class VolumeExamples(Dataset[dict[str, Tensor]]):
             "image": image,
             "condition": planes(classes[None])[0],
             "present": found["present"].float(),
+            **({"render": render(classes, len(image), generator)} if self.rendered else {}),
         }
 
 

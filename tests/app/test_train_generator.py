@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,21 @@ from typer.testing import CliRunner
 
 from app import train_generator as train_generator_module
 from app.cli import app
+from app.drawer import draw, read_drawer
 from app.generator_material import slice_material
 from app.train_generator import GeneratorRun, obedience, train_generator
+from app.volume_examples import Lattice
+from imaging.brats_folder import CONTRASTS
+from imaging.grid import Grid
+from imaging.nifti import write_nifti
+from imaging.tissue import Tissue
+from imaging.volume import Quantity, Volume
 from models.fit import Fit
 from models.generator import GeneratorConfig
 from models.pipeline import GeneratorPipeline, fingerprint
+from models.wavelet import to_bands
+from synth.conditions import ConditionClass, planes
+from synth.render import render
 
 TINY = GeneratorConfig(channels=(16, 16), blocks=1, widths=3)
 RUN = GeneratorRun(fit=Fit(steps=2, batch=2, watch_s=0.0, warmup=1), net=TINY, held_out=0.5)
@@ -82,6 +93,66 @@ def test_a_killed_training_goes_on_and_a_longer_one_too(slices: Path, tmp_path: 
     assert train_generator(longer, [slices], tmp_path, quiet)["steps"] == 3
     with pytest.raises(ValueError, match="new folder"):
         train_generator(replace(longer, kind="gan"), [slices], tmp_path, quiet)
+
+
+def test_a_gan_is_trained_on_from_a_diffusion_and_its_card_says_so(slices: Path, tmp_path: Path) -> None:
+    flow = train_generator(RUN, [slices], tmp_path / "flow", quiet)
+    start = tmp_path / "flow" / "pipeline"
+    train_generator(replace(RUN, kind="gan", start=start), [slices], tmp_path / "gan", quiet)
+    made = GeneratorPipeline.from_pretrained(tmp_path / "gan" / "pipeline")
+    assert made.card["config"]["started from"] == flow["weights"]
+    assert str(tmp_path) not in json.dumps(made.card)
+    assert made.net.settings == replace(made.net.settings, channels=TINY.channels, widths=TINY.widths)
+    before = GeneratorPipeline.from_pretrained(start).net.state_dict()
+    # Two steps at a ten-thousandth move weights by less than fresh ones differ.
+    off = [float((t - before[name]).abs().max()) for name, t in made.net.state_dict().items()]
+    assert 0 < max(off) < 0.01
+    with pytest.raises(ValueError, match="--start to name a flow or GAN of 3 axes"):
+        train_volumes(tmp_path, start=start)
+    with pytest.raises(ValueError, match="DDPM from scratch"):
+        replace(RUN, kind="ddpm", start=start)
+
+
+def train_volumes(folder: Path, **changed: Any) -> Path:
+    """Two steps on two heads of white matter with a tumour."""
+    for name, bright in (("a", 200.0), ("b", 400.0)):
+        case = folder / "cases" / name
+        if not case.is_dir():
+            case.mkdir(parents=True)
+            at = torch.stack(torch.meshgrid(*[torch.arange(20.0)] * 3, indexing="ij")) - 10
+            grid = Grid((20, 20, 20), np.diag([9.0, 9.0, 9.0, 1.0]))
+            head, core = at.abs().amax(0) <= 7, (at - 2).abs().amax(0) <= 3
+            tissue = head * int(Tissue.WHITE) + core * int(Tissue.ENHANCING - Tissue.WHITE)
+            for word in CONTRASTS:
+                scan = Volume((head * 300.0 + core * bright)[None], grid, Quantity.MR)
+                write_nifti(scan, case / f"{name}-{word}.nii.gz")
+            labels = Volume(tissue[None].to(torch.uint8), grid, Quantity.LABEL)
+            write_nifti(labels, case / f"{name}-labels.nii.gz")
+    net = GeneratorConfig(space=3, contrasts=4, classes=12, channels=(16, 16), blocks=1, widths=3)
+    run = replace(RUN, size="small", net=net, **changed)
+    train_generator(run, [folder / "cases"], folder / "volumes", quiet)
+    return folder / "volumes" / "pipeline"
+
+
+def test_volumes_are_drawn_from_a_render_of_their_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(train_generator_module.LATTICES, "small", Lattice((16, 16, 16), 12.0))
+    drawer = read_drawer(train_volumes(tmp_path, render=0.9), "euler", 1)
+    assert drawer.settings.render_share == 0.9
+    classes = torch.zeros(16, 16, 16, dtype=torch.uint8)
+    classes[4:12, 4:12, 4:12] = ConditionClass.WHITE
+    condition = planes(classes[None])[0]
+    image = draw(drawer, condition, torch.Generator().manual_seed(1))
+    assert torch.equal(image, draw(drawer, condition, torch.Generator().manual_seed(1)))
+    # After two steps the network still answers next to nothing: what is drawn is the source itself.
+    noise = torch.Generator().manual_seed(1)
+    start = to_bands(render(classes, 4, noise)[None], drawer.settings.std)[:, :4]
+    drawn = to_bands(image[None], drawer.settings.std)[:, :4]
+    assert float(torch.corrcoef(torch.stack([start.flatten(), drawn.flatten()]))[0, 1]) > 0.7
+    for wrong in ({"render": 1.0}, {"render": 0.5, "kind": "gan"}):
+        with pytest.raises(ValueError, match="--render from 0 to below 1"):
+            replace(RUN, size="small", **wrong)
 
 
 def test_obedience_is_one_for_chance_and_more_for_the_right_image() -> None:
