@@ -136,6 +136,11 @@ def complete(asked: AskedFilled, progress: Progress) -> dict[str, Any]:
     here = case.on_lattice(case.seg)
     condition = planes(here.classes[None])[0]
     labelled = case.tissues is not None or case.seg is not None
+    if not labelled and case.drawer.settings.render_share > 0:
+        raise ValueError(
+            "expected a case with labels or seg for a generator that starts from a render of them, "
+            "got neither; take a generator that starts from noise"
+        )
     if not labelled:  # training drops conditions too; from brightness alone one could tell no tissues
         condition = torch.zeros_like(condition)
     known = here.present.float()[:, None, None, None].expand(here.image.shape)

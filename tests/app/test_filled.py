@@ -35,9 +35,9 @@ def quiet(title: str, share: float) -> None:
     assert 0 <= share <= 1
 
 
-def saved(folder: Path, card: dict[str, Any], **how: int) -> Path:
+def saved(folder: Path, card: dict[str, Any], **how: float) -> Path:
     made = {"space": 3, "contrasts": 4, "classes": 12, **how}
-    net = build(GeneratorConfig(channels=(16, 16), blocks=1, **made))
+    net = build(GeneratorConfig.from_json({"channels": [16, 16], "blocks": 1, **made}))
     nn.init.normal_(net.net.out[2].conv.weight, std=0.1, generator=torch.Generator().manual_seed(0))
     pipeline = GeneratorPipeline(net.eval())
     pipeline.card = {**dict.fromkeys(CARD, "-"), "name": "toy", **card}
@@ -298,6 +298,7 @@ def test_bad_requests_get_one_sentence_and_begin_no_folder(generator: Path, tmp_
     moved = Grid(GRID.shape, np.diag([MM, MM, MM, 1.0]))
     write_nifti(Volume(head()[None], moved, Quantity.MR), apart / "two-t2w.nii.gz")
     of_labels = saved(tmp_path / "of labels", CARD_OF, classes=0)
+    rendering = saved(tmp_path / "rendering", CARD_OF, render_share=0.5)
     tumour, empty, strange, tiny = (
         label(tmp_path / f"{n}.nii.gz", numbers)
         for n, numbers in enumerate((3 * block(8), 0 * block(8), 5 * block(8), block(2, (2, 2, 2))))
@@ -310,6 +311,10 @@ def test_bad_requests_get_one_sentence_and_begin_no_folder(generator: Path, tmp_
         (["complete", tmp_path / "none"], "got none"),
         (["complete", apart], "one grid, got several"),
         (["complete", one, "--generator", of_labels], "4 contrasts from 12 classes, got 3 axes"),
+        (
+            ["complete", one, "--generator", rendering],
+            "labels or seg for a generator that starts from a render",
+        ),
         (["complete", one, "--generator", tmp_path], "folder of a pipeline"),
         (["complete", one, "--seed", "-1"], "--seed of 0 or more"),
         (["complete", one, "--out", holds], "new or empty folder"),
@@ -326,7 +331,7 @@ def test_bad_requests_get_one_sentence_and_begin_no_folder(generator: Path, tmp_
         (["inpaint", one, "--tumour", tumour, "--generator", of_labels], "got 3 axes"),
     ):
         usual = ["--generator", str(generator), "--out", str(out), "--steps", "1"]
-        done = CliRunner().invoke(app, ["synth", words[0], *usual, *map(str, words[1:])])
+        done = CliRunner().invoke(app, ["synth", str(words[0]), *usual, *map(str, words[1:])])
         assert done.exit_code == 2, words
         assert sentence in " ".join(done.output.split()), (words, done.output)
         assert not out.exists()
