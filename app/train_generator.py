@@ -194,6 +194,7 @@ def _trained(
     samples = material.samples
     if run.kind == "gan":
         gan = adversarial.Adversarial(adversarial.one_pass(size))
+        gan = gan if start is None else adversarial.refining(gan)
         gan = replace(gan, fit=_fit(run, gan.fit))
         return adversarial.train(gan, samples, folder, progress, device, run.seed, watch, trackers, start)
     if run.kind == "ddpm":

@@ -32,8 +32,8 @@ class DiscriminatorConfig:
     features
         Channels after the first layer; each further layer has twice as many.
     layers
-        Layers with a norm in the image's discriminator: 3 makes patches of 70 voxels a side (Isola et al.,
-        CVPR 2017). The bands' has one less, so that its patches are as large in the patient.
+        Layers between the first and the last of the image's discriminator: 3 makes patches of 70 voxels a
+        side (Isola et al., CVPR 2017). The bands' has one less: its patches are as large in the patient.
 
     Raises
     ------
@@ -61,7 +61,8 @@ class Discriminators(nn.Module):
     """Two patch discriminators that see the condition beside the image (by concatenation).
 
     One looks at the image in full resolution, one at its high Haar bands, each divided by its standard
-    deviation: blur that the first forgives is plain to the second. Instance norm, since batches are small.
+    deviation: blur that the first forgives is plain to the second. There is no norm: one of each instance
+    hides how strong detail is, which is what blurred images lack.
 
     Parameters
     ----------
@@ -107,9 +108,7 @@ def views(image: Images, band_std: Sequence[float]) -> tuple[Images, Bands]:
 
 
 def _patches(space: int, channels: int, features: int, layers: int) -> nn.Module:
-    net = PatchDiscriminator(
-        space, features, channels, num_layers_d=layers, norm=("instance", {"affine": True})
-    )
+    net = PatchDiscriminator(space, features, channels, num_layers_d=layers, norm=None, bias=True)
     last = torch.channels_last if space == 2 else torch.channels_last_3d
     out: nn.Module = net.to(memory_format=last)
     return out

@@ -50,6 +50,15 @@ def one_pass(config: GeneratorConfig) -> GeneratorConfig:
     return replace(config, predicts=Predicts.BANDS, widths=max(config.widths, 1), render_share=0.0)
 
 
+def refining(config: "Adversarial") -> "Adversarial":
+    """The same for a generator that draws already: it moves slowly, and is judged by ones that learn fast.
+
+    Fresh discriminators need a few hundred steps to see what is wrong with a diffusion's drawings; at the
+    usual pace the generator runs away from them.
+    """
+    return replace(config, pace=32.0, fit=replace(config.fit, learning_rate=3e-5))
+
+
 def _fit(batch: int) -> Fit:
     return Fit(
         budget_s=3600.0, batch=batch, learning_rate=1e-4, weight_decay=0.0, momentum=0.0, average=0.999
@@ -69,7 +78,7 @@ class Adversarial:
     shares
         How often a sample is given contrasts, or all but a region, or is told no condition.
     augmentation
-        Of what the discriminators see.
+        Of what the discriminators see; half as strong as the paper's, which is for far longer trainings.
     gamma
         Weight of the R1 penalty of patches (:func:`models.discriminator.r1`), whose gradients add up where
         patches overlap: 0.02 is about 4 on the mean of 200 patches. With 1, discriminators of slices said 0
@@ -101,7 +110,7 @@ class Adversarial:
     features: int = 32
     layers: int = 3
     shares: Shares = field(default_factory=Shares)
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(0.25, 0.25, 0.0625, 0.25))
     gamma: float = 0.02
     every: int = 8
     known: float = 1.0
