@@ -1,5 +1,6 @@
 # make demo   install and walk the embedded patient from MRI to plan
 # make test   install and run every check that this machine can
+# make notebooks  run the scripts of notebooks/ and keep what they show beside them
 # make bench  install, build the peers and run every benchmark; JSON lines last (half an hour)
 PYTHON ?= python3.11
 VENV := .venv
@@ -11,7 +12,7 @@ OUT ?= demo
 export OMP_WAIT_POLICY ?= PASSIVE
 export SPINDOSE_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: demo test lint bench bench-peer install clean
+.PHONY: demo test lint bench bench-peer notebooks install clean
 
 demo: install
 	$(BIN)/spindose demo $(OUT)
@@ -27,6 +28,10 @@ lint: install
 
 bench: install bench-peer
 	$(BIN)/python -m benchmarks
+
+notebooks: install
+	$(BIN)/jupytext --to ipynb notebooks/*.py
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 bench-peer: $(PEER)/installed $(DICOMPYLER)/installed $(SYNTHESIS)/installed
 

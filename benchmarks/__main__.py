@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 # Parts of others: planning_speed runs the phantom and the control points, delivery_qa and cohort the rest;
-# cohort_ablation wants the library of a training. generators runs the generator_ parts.
+# cohort_ablation wants the library of a training. generators runs the generator_ parts, for hours.
 _BESIDE = {
     "__init__",
     "__main__",
@@ -32,6 +32,7 @@ _BESIDE = {
     "cohort_heads",
     "cohort_ablation",
     "real_heads",
+    "generators",
     "generator_slices",
     "generator_overfit",
     "generator_volumes",
