@@ -1,5 +1,6 @@
 """``spindose train diffusion`` and ``train gan``: material, recipe and loop, with sheets as it learns."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -133,7 +134,7 @@ def train_generator(
     Returns
     -------
     Mapping
-        Steps, seconds, last loss, what the last sheet showed, and the hash of the weights.
+        Steps, seconds, last loss, what the last sheet showed (``shown``), and the hash of the weights.
     """
     here = PartialState(cpu=device == "cpu")
     with here.main_process_first():
@@ -142,6 +143,7 @@ def train_generator(
     net, took = _trained(run, material, out / "checkpoint", progress, str(here.device), watch, trackers)
     if not here.is_main_process:
         return took
+    took = {**took, "shown": _last_seen(out / "checkpoint" / "watch.jsonl")}
     pipeline = GeneratorPipeline(net)
     pipeline.card = card(run, took, material)
     pipeline.save_pretrained(out / "pipeline", half=True)
@@ -245,6 +247,12 @@ def _look(
     return _figures(drawn, material.real, found)
 
 
+def _last_seen(path: Path) -> Mapping[str, float]:
+    """What the last look at the averaged network found, as `_figures` names it."""
+    found: dict[str, float] = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+    return {name: value for name, value in found.items() if name not in ("step", "seconds")}
+
+
 def draw(net: Generator, conditions: Tensor, n: int, kind: str, seed: int) -> Tensor:
     """Images ``(conditions, n, c, *s)``, a few steps each, the same noise every time."""
     sampler: dict[str, tuple[Sampler, int]] = {
@@ -311,8 +319,8 @@ def card(run: GeneratorRun, took: Mapping[str, Any], material: Material) -> dict
         **({"boxes": dict(material.boxes)} if material.boxes else {}),
         "licence": "Weights: Apache-2.0, as far as the licence of the data they were trained on allows",
         "split": f"{run.held_out:.0%} of the patients' blocks or cases held out with seed {run.seed}",
-        "budget": dict(took),
-        "metrics": {"training_loss": took["loss"]},
+        "budget": {name: took[name] for name in ("steps", "seconds")},
+        "metrics": {"training_loss": took["loss"], **took["shown"]},
         "limits": "What it draws was never a patient's anatomy to rely on. " + RESEARCH_ONLY,
         "run": {**asdict(run), "start": None},  # a path tells of a machine
         "version": version("spindose"),

@@ -241,5 +241,5 @@ def _say(title: str, share: float) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     sys.exit(main())

@@ -77,6 +77,8 @@ def test_a_generator_is_trained_into_a_pipeline_with_sheets_and_a_card(
     assert len(list((tmp_path / "sheets").glob("*.png"))) == 2
     seen = [json.loads(line) for line in (tmp_path / "checkpoint" / "watch.jsonl").read_text().splitlines()]
     assert {"diversity", "noise", "obedience", "collapsed"} <= set(seen[-1])
+    assert card["metrics"]["diversity"] == seen[-1]["diversity"]
+    assert took["shown"]["collapsed"] == seen[-1]["collapsed"]
     assert (tmp_path / "losses.png").stat().st_size > 1000
 
 
