@@ -82,7 +82,11 @@ class Encoder(nn.Module):
 
     def forward(self, images: Images) -> Features:
         """Features; training may run it in bfloat16."""
-        return self.net(images.contiguous(memory_format=torch.channels_last)).float()
+        return self.net[-2:](self.places(images)).float()
+
+    def places(self, images: Images) -> Float[Tensor, "b d places others"]:
+        """Features of each place of 32 × 32 pixels, whose mean they are."""
+        return self.net[:-2](images.contiguous(memory_format=torch.channels_last))
 
 
 def _level(inputs: int, planes: int, n: int, stride: int) -> nn.Sequential:

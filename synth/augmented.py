@@ -19,6 +19,8 @@ from models.fit import Batch, Fit, Nets, fit
 
 from .on_the_fly import generator_of
 
+_PLACES = 4  # along each axis, that a box is told from
+
 Images = Float[Tensor, "n c rows columns"]
 Boxes = Float[Tensor, "n 4"]
 Picture = Float[Tensor, "c rows columns"]
@@ -102,18 +104,23 @@ class ReaderConfig:
 
 
 class Reader(nn.Module):
-    """Kind and box of the tumour: images to logits ``(b, kinds)`` and boxes ``(b, 4)`` within 0 to 1."""
+    """Kind and box of the tumour: images to logits ``(b, kinds)`` and boxes ``(b, 4)`` within 0 to 1.
+
+    The kind is told from the mean over all places, the box from every place: a mean has lost where.
+    """
 
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
         self.below = Encoder(config.encoder)
         self.kind = nn.Linear(config.encoder.features, config.n_classes)
-        self.box = nn.Linear(config.encoder.features, 4)
+        self.grid = nn.AdaptiveAvgPool2d(_PLACES)
+        self.box = nn.Linear(config.encoder.features * _PLACES**2, 4)
 
     def forward(self, images: Float[Tensor, "b c rows columns"]) -> tuple[Tensor, Tensor]:
         """Logits and boxes."""
-        features = self.below(images)
-        return self.kind(features).float(), self.box(features).float().sigmoid()
+        seen = self.below.places(images)
+        box = self.box(self.grid(seen).flatten(1))
+        return self.kind(seen.mean(dim=(2, 3))).float(), box.float().sigmoid()
 
 
 @dataclass(frozen=True, eq=False)
