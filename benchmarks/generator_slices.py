@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from app.cohort_slices import walk_slices
-from app.drawer import read_drawer
+from app.drawer import Drawer, draw, read_drawer
 from app.evaluate_synthetic import Asked, evaluate
 from app.evaluated_sets import Where
 from app.slice_examples import pictures
@@ -48,6 +48,7 @@ from .record import report
 _SIZE, _HELD_OUT, _BLOCK = 128, 0.25, 60
 FRACTIONS = (0.1, 0.25, 1.0)
 _RESAMPLES = 2000
+_TIMED = 8  # slices drawn for the time of one
 _REPEATED = 100  # slices drawn by the overfitted generator
 
 
@@ -93,9 +94,7 @@ def _generator(
 ) -> dict[str, Any]:
     drawn = asked.work / f"{name}-slices"
     drawer = read_drawer(folder)
-    started = time.perf_counter()
-    made = walk_slices(drawer, n, 0, drawn, _say)["made"]
-    seconds = (time.perf_counter() - started) / made if made else None
+    walk_slices(drawer, n, 0, drawn, _say)
     judged = _judged(data, drawn, asked.work / f"{name}-evaluation", asked.extractor)
     synthetic = _cases(read_slices(drawn, _SIZE), readers.names)
     alone = readers.scores(f"{name}-synthetic", SYNTHETIC, synthetic, 1.0)
@@ -115,13 +114,24 @@ def _generator(
         "memorised_share": judged["privacy"]["memorised_share"],
         "positive_control_caught": judged["privacy"]["positive_control_caught"],
         "privacy": judged["verdicts"]["privacy"],
-        "seconds_per_slice": seconds,
+        "seconds_per_slice": _seconds(drawer),
+        "steps_per_slice": drawer.n_steps,
         "synthetic_only": _spread(alone),
         "synthetic_only_over_real": _mean(alone) / _mean(real[1.0]),
         "both_over_real_at_10_percent": _mean(both) / _mean(real[0.1]),
         "gain_of_both_at_10_percent": _interval(both, real[0.1], readers.blocks),
         "arms": {arm: _spread(scores) for arm, scores in arms.items()},
     }
+
+
+def _seconds(drawer: Drawer) -> float:
+    """Of one slice, over a few, on the threads there are."""
+    condition = torch.zeros(drawer.settings.classes, _SIZE, _SIZE)
+    draw(drawer, condition, torch.Generator().manual_seed(0))
+    started = time.perf_counter()
+    for n in range(_TIMED):
+        draw(drawer, condition, torch.Generator().manual_seed(n))
+    return (time.perf_counter() - started) / _TIMED
 
 
 def _control(folder: Path, train: Slices, data: Path, asked: argparse.Namespace) -> dict[str, Any]:
