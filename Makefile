@@ -31,7 +31,7 @@ bench: install bench-peer
 
 notebooks: install
 	$(BIN)/jupytext --to ipynb notebooks/*.py
-	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	PYTHONWARNINGS=ignore $(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 bench-peer: $(PEER)/installed $(DICOMPYLER)/installed $(SYNTHESIS)/installed
 
