@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .console import answer, one_sentence, progress_bar
+from .console import answer, one_sentence, progress_bar, run_folder
 
 
 def encoder(
@@ -27,7 +27,7 @@ def encoder(
         from .train import parse_budget
         from .train_encoder import EncoderRun, budgeted, train_encoder
 
-        folder = _folder(out, resume)
+        folder = run_folder(out, resume, "checkpoint")
         run = budgeted(EncoderRun(held_out=held_out, seed=seed), parse_budget(budget))
         took = train_encoder(run, data, folder, progress, device)
     told, found = took["class_accuracy"], took["copies_found"]
@@ -36,15 +36,3 @@ def encoder(
         f"Held-out slices: class told in {told:.0%}, {found:.0%} of disguised copies found.",
     ]
     answer({"weights": str(folder / "encoder-slices.safetensors"), **took}, lines, as_json)
-
-
-def _folder(out: Path | None, resume: Path | None) -> Path:
-    if (out is None) == (resume is None):
-        raise ValueError("expected either --out, a new folder, or --resume, that of an earlier run; give one")
-    if resume is not None:
-        if not (resume / "checkpoint").is_dir():
-            raise ValueError("expected --resume to name the folder of an earlier run, got none; use --out")
-        return resume
-    if out is None or (out.exists() and any(out.iterdir())):
-        raise ValueError("expected a new or empty folder for --out, got one that holds files; use --resume")
-    return out

@@ -5,18 +5,13 @@ from typing import Annotated
 
 import typer
 
+from .cli_sampling import Device, Guidance, Sampler, Steps
 from .console import answer, one_sentence, progress_bar
 
 Case = Annotated[Path, typer.Argument(help="Folder of one case in BraTS layout.")]
 Folder = Annotated[Path, typer.Option("--generator", help="Folder of a trained generator of volumes.")]
 Out = Annotated[Path, typer.Option(help="A new folder, after which the files in it are named.")]
 Seed = Annotated[int, typer.Option(help="Which drawing.")]
-Sampler = Annotated[
-    str | None, typer.Option(help="Of the generator: heun, euler, dpm, ddim, shortcut or one-pass.")
-]
-Steps = Annotated[int, typer.Option(min=0, help="Of the sampler; 0 for as many as it takes as a rule.")]
-Guidance = Annotated[float, typer.Option(help="Strength of the condition beyond what was learnt.")]
-Device = Annotated[str, typer.Option(help="Where the generator draws: cpu, cuda.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 

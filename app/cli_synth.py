@@ -7,6 +7,7 @@ import typer
 
 from .cli_evaluate_synthetic import evaluate
 from .cli_fill import complete, inpaint
+from .cli_sampling import Device, Guidance, Sampler, Steps
 from .console import answer, one_sentence, progress_bar
 
 synth_app = typer.Typer(help="Synthetic brain-tumour cohorts from anatomy and physics.", no_args_is_help=True)
@@ -40,14 +41,10 @@ def cohort(
         Path | None,
         typer.Option(help="Folder of a trained generator that draws the heads too, as label maps."),
     ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="Of the generator: heun, euler, dpm, ddim, shortcut or one-pass.")
-    ] = None,
-    steps: Annotated[
-        int, typer.Option(min=0, help="Of the sampler; 0 for as many as it takes as a rule.")
-    ] = 0,
-    guidance: Annotated[float, typer.Option(help="Strength of the condition beyond what was learnt.")] = 1.0,
-    device: Annotated[str, typer.Option(help="Where a generator draws: cpu, cuda.")] = "cpu",
+    sampler: Sampler = None,
+    steps: Steps = 0,
+    guidance: Guidance = 1.0,
+    device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """MRI, CT, labels and structures of synthetic patients, with manifest, summary and contact sheet.

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from .cli_encoder import encoder
-from .console import answer, one_sentence, progress_bar
+from .console import answer, one_sentence, progress_bar, run_folder
 
 train_app = typer.Typer(help="Networks trained on synthetic cohorts or on your data.", no_args_is_help=True)
 
@@ -54,7 +54,7 @@ def tissues(
 
         from .train import TissueRun, budgeted, parse_budget, together, train_tissues
 
-        folder = _folder(out, resume, "heads.safetensors")
+        folder = run_folder(out, resume, "heads.safetensors")
         run = budgeted(TissueRun(seed=seed, start=start), parse_budget(budget))
         run = together(run, tuple(name.strip() for name in contrasts.split(",") if name.strip()))
         run = replace(run, heads=replace(run.heads, count=heads, seed=seed))
@@ -143,7 +143,7 @@ def _generator(
         from .train import parse_budget
         from .train_generator import GeneratorRun, tracker, train_generator
 
-        folder = _folder(out, resume, "checkpoint")
+        folder = run_folder(out, resume, "checkpoint", "volumes")
         run = GeneratorRun(budget_s=parse_budget(budget), **wanted)
         trackers = [tracker(folder)] if track else []
         took = train_generator(run, data, folder, progress, device, trackers)
@@ -151,20 +151,6 @@ def _generator(
         f"Trained {took['steps']} steps in {took['seconds']:.0f} s; pipeline, card and sheets are written."
     ]
     answer({"pipeline": str(folder / "pipeline"), **took}, lines, as_json)
-
-
-def _folder(out: Path | None, resume: Path | None, kept: str) -> Path:
-    if (out is None) == (resume is None):
-        raise ValueError("expected either --out, a new folder, or --resume, that of an earlier run; give one")
-    if resume is not None:
-        if not (resume / kept).exists():
-            raise ValueError(
-                "expected --resume to name the folder of an earlier run, got none there; use --out"
-            )
-        return resume
-    if out is None or (out.exists() and any(out.iterdir())):
-        raise ValueError("expected a new or empty folder for --out, got one that holds files; use --resume")
-    return out
 
 
 def _given(anatomy: Path | None) -> tuple:  # type: ignore[type-arg]

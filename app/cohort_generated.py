@@ -16,7 +16,7 @@ from torch import Tensor
 
 from imaging.brats_folder import CONTRASTS
 from imaging.case import Case
-from imaging.grid import Grid, axial
+from imaging.grid import Grid
 from imaging.resample import resample
 from imaging.source import Source
 from imaging.tissue import BRAIN
@@ -41,7 +41,7 @@ from .cohort_sheet import PAGES, ROWS, write_sheets
 from .cohort_slices import walk_slices
 from .cohort_writers import PREVIEW, write_made
 from .console import Progress
-from .drawer import Drawer, draw, expect_contrasts, lattice_of, read_drawer, signal_of
+from .drawer import Drawer, draw, drawn_by, expect_contrasts, lattice_of, read_drawer, signal_of
 from .drawn_folder import MANIFEST, Entries, begun, enter, journal, kept, publish
 from .steps import whole_folder
 from .volume_examples import Lattice, box_about, coarse
@@ -175,10 +175,9 @@ def walk_generated(asked: AskedDrawn, progress: Progress) -> dict[str, Any]:
 
 def drawn_lines(facts: Mapping[str, Any]) -> list[str]:
     """What a person reads at the end."""
-    by = facts["generator"]
     return [
         f"Cases:    {facts['cohort']} ({facts['made']} made, {facts['kept']} kept)",
-        f"Drawn by: weights {by['weights'][:16]}, {by['n_steps']} steps of {by['sampler']}",
+        drawn_by(facts),
         f"Manifest: {facts['manifest']}",
         f"Sheet:    {facts['contact_sheets'][0]}",
     ]
@@ -245,8 +244,7 @@ def _head(drawing: _Drawing, recipe_hash: str, k: int) -> tuple[Tensor, Grid, di
         return classes, grid, {"recipe": recipe_hash, "tries": tries, **subject.traits}
     noise = stage_generator(labeller.weights, job.seed, k, "labels")
     bits = draw(labeller, torch.zeros(0, *lattice.shape), noise)
-    half = np.array(lattice.shape) * lattice.spacing / 2
-    grid = axial(-half, half, (lattice.spacing,) * 3)
+    grid = lattice.about(np.zeros(3))
     return from_bits(bits[None])[0], grid, {"generator_of_labels": labeller.told()}
 
 
@@ -263,8 +261,7 @@ def on_lattice(labels: Volume, lattice: Lattice) -> tuple[Tensor, Grid]:
     brain = torch.tensor([int(t) for t in BRAIN], dtype=torch.uint8)
     fine = box_about(torch.isin(labels.data[0], brain), labels.grid, lattice)
     classes = coarse(classes_of(resample(labels, fine).data[0]))
-    half = np.array(lattice.shape) * lattice.spacing / 2
-    return classes, axial(fine.center - half, fine.center + half, (lattice.spacing,) * 3)
+    return classes, lattice.about(fine.center)
 
 
 def _swept(out: Path, entries: Entries) -> None:
@@ -290,8 +287,8 @@ def _published(drawing: _Drawing, entries: Entries, out: Path) -> list[Path]:
     return sheets
 
 
-def _caption(traits: Mapping[str, Any], drawn_by: str) -> str:
+def _caption(traits: Mapping[str, Any], drawer: str) -> str:
     condition = traits["condition"]
     parts = condition["volumes_cc"]
     core = parts[ConditionClass.NCR.name] + parts[ConditionClass.ET.name] + parts[ConditionClass.RC.name]
-    return f"{traits['id']}\n{condition['kind']} {core:.1f} cc\n{drawn_by}"
+    return f"{traits['id']}\n{condition['kind']} {core:.1f} cc\n{drawer}"

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 from rich import progress as rich
@@ -56,3 +57,31 @@ def answer(result: Mapping[str, object], lines: list[str], as_json: bool) -> Non
         return
     for line in [*lines, RESEARCH_ONLY]:
         typer.echo(line)
+
+
+def run_folder(out: Path | None, resume: Path | None, *kept: str) -> Path:
+    """The folder of a training: a new one, or that of an earlier run.
+
+    Parameters
+    ----------
+    out, resume
+        What was asked for; one of them.
+    kept
+        Names of which an earlier run has left one there.
+
+    Raises
+    ------
+    ValueError
+        If both or neither are given, ``out`` holds files, or ``resume`` none of those.
+    """
+    if (out is None) == (resume is None):
+        raise ValueError("expected either --out, a new folder, or --resume, that of an earlier run; give one")
+    if resume is not None:
+        if not any((resume / name).exists() for name in kept):
+            raise ValueError(
+                "expected --resume to name the folder of an earlier run, got none there; use --out"
+            )
+        return resume
+    if out is None or (out.exists() and any(out.iterdir())):
+        raise ValueError("expected a new or empty folder for --out, got one that holds files; use --resume")
+    return out

@@ -100,6 +100,12 @@ class Drawer:
         }
 
 
+def drawn_by(facts: Mapping[str, Any]) -> str:
+    """The line that tells a person of the generator in a command's answer."""
+    by = facts["generator"]
+    return f"Drawn by: weights {by['weights'][:16]}, {by['n_steps']} steps of {by['sampler']}"
+
+
 def read_drawer(
     folder: Path, sampler: str | None = None, n_steps: int = 0, guidance: float = 1.0, device: str = "cpu"
 ) -> Drawer:

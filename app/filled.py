@@ -25,7 +25,7 @@ from synth.conditions import planes
 
 from .cohort_writers import PARAMETERS
 from .console import RESEARCH_ONLY, Progress
-from .drawer import Drawer, draw, expect_contrasts, lattice_of, read_drawer, signal_of
+from .drawer import Drawer, draw, drawn_by, expect_contrasts, lattice_of, read_drawer, signal_of
 from .steps import file_hash
 from .volume_examples import Placed, label_numbers, placed, read_scans, read_seg, read_tissues
 
@@ -174,12 +174,6 @@ def complete_lines(facts: Mapping[str, Any]) -> list[str]:
         f"Drawn:    {', '.join(facts['drawn'])}, in voxels of {facts['lattice']['spacing_mm']:g} mm",
         drawn_by(facts),
     ]
-
-
-def drawn_by(facts: Mapping[str, Any]) -> str:
-    """The generator in one line."""
-    by = facts["generator"]
-    return f"Drawn by: weights {by['weights'][:16]}, {by['n_steps']} steps of {by['sampler']}"
 
 
 def one_case(folder: Path) -> CaseFiles:

@@ -27,8 +27,8 @@ from synth.conditions import TUMOUR, planes
 from synth.inpaint import from_scale, inpaint, to_scale
 
 from .console import Progress
-from .drawer import draw
-from .filled import AskedFilled, Opened, about, drawn_by, one_case, opened, write_parameters
+from .drawer import draw, drawn_by
+from .filled import AskedFilled, Opened, about, one_case, opened, write_parameters
 from .volume_examples import Placed
 
 _NUMBERS = {"NCR": NCR, "ED": ED, "ET": ET, "RC": RC}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from imaging.atomic import whole_file
 from models.fit import Fit
-from models.generator import FULL, SLICES, SMALL, Generator, GeneratorConfig, Predicts
+from models.generator import FULL, LABELS, SLICES, SMALL, Generator, GeneratorConfig, Predicts
 from models.pipeline import GeneratorPipeline, fingerprint
 from models.samplers import Sampler, noise_dpm, one_pass, shortcut
 from synth import adversarial, diffusion
@@ -35,7 +35,6 @@ _SLICE = 128  # pixels a side
 LATTICES = {"small": Lattice((64, 64, 64), 3.0), "full": Lattice((128, 128, 128), 1.5)}
 _NETS = {"slices": SLICES, "small": SMALL, "full": FULL}
 _BATCH = {"slices": 8, "small": 2, "full": 4}
-_NOISY = 0.8  # mean of the logit of times
 _DRAWS = 2  # of each condition on a sheet
 _GIVE_UP = 3  # sheets in a row that may show a collapse before it is told aloud
 
@@ -186,7 +185,7 @@ def _trained(
 ) -> tuple[Generator, Mapping[str, Any]]:
     start = None if run.start is None else _start(run.start, material)
     size = replace(
-        start.settings if start else run.net or _NETS[run.size],
+        start.settings if start else run.net or (LABELS if run.labels else _NETS[run.size]),
         predicts=Predicts.VELOCITY,
         render_share=start.settings.render_share if start else run.render,
         contrasts=int(material.real.shape[1]),
@@ -200,10 +199,10 @@ def _trained(
         gan = replace(gan, fit=_fit(run, gan.fit))
         return adversarial.train(gan, samples, folder, progress, device, run.seed, watch, trackers, start)
     if run.kind == "ddpm":
-        size = replace(size, predicts=Predicts.NOISE, widths=0)
+        size = replace(size, predicts=Predicts.NOISE, widths=0, spread=0.0)
     # Where a condition does not say where the head lies, that is settled amid the most noise.
     told = run.size != "slices" and not run.labels
-    flow = diffusion.DiffusionConfig(size, logit_mean=0.0 if told else _NOISY)
+    flow = diffusion.DiffusionConfig(size, logit_mean=0.0 if told else diffusion.NOISY)
     flow = replace(flow, fit=_fit(run, flow.fit))
     return diffusion.train(flow, samples, folder, progress, device, run.seed, watch, trackers, start)
 

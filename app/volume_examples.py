@@ -23,6 +23,7 @@ from imaging.brightness import scaled
 from imaging.grid import Grid, axial, positions
 from imaging.nifti import read_nifti
 from imaging.resample import resample
+from imaging.shapes import Point
 from imaging.tissue import BRAIN, Tissue
 from imaging.volume import Quantity, Volume
 from synth.conditions import ConditionClass, classes_of, planes, to_bits, with_brats
@@ -50,6 +51,11 @@ class Lattice:
 
     shape: tuple[int, int, int] = (64, 64, 64)
     spacing: float = 3.0
+
+    def about(self, middle: Point, finer: int = 1) -> Grid:
+        """The voxels of its box about a point (LPS, mm), each cut into ``finer`` along every side."""
+        half = np.array(self.shape) * self.spacing / 2
+        return axial(middle - half, middle + half, (self.spacing / finer,) * 3)
 
 
 def prepare_volumes(data: Sequence[Path], lattice: Lattice, out: Path, progress: Progress) -> list[Path]:
@@ -169,10 +175,8 @@ def placed(
     classes = _brain(unit.amax(dim=0)) if tissues is None else classes_of(resample(tissues, fine).data[0])
     if tumour is not None:
         classes = with_brats(classes, resample(tumour, fine).data[0].long())
-    half = np.array(lattice.shape) * lattice.spacing / 2
-    grid = axial(fine.center - half, fine.center + half, (lattice.spacing,) * 3)
     present = torch.tensor([name in scans for name in CONTRASTS])
-    return Placed(unit / 0.75 - 1, signal, coarse(classes), present, grid)
+    return Placed(unit / 0.75 - 1, signal, coarse(classes), present, lattice.about(fine.center))
 
 
 def box_about(seen: Tensor, grid: Grid, lattice: Lattice) -> Grid:
@@ -181,9 +185,7 @@ def box_about(seen: Tensor, grid: Grid, lattice: Lattice) -> Grid:
     if len(at) == 0:
         raise ValueError("expected a scan that shows a head, got an empty one; leave the case out")
     low, high = np.percentile(at, [1, 99], axis=0)
-    middle = positions(grid, ((low + high) / 2)[None])[0]
-    half = np.array(lattice.shape) * lattice.spacing / 2
-    return axial(middle - half, middle + half, (lattice.spacing / _FINER,) * 3)
+    return lattice.about(positions(grid, ((low + high) / 2)[None])[0], _FINER)
 
 
 def _brain(bright: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ from synth.augmented import (
 )
 
 from .generator_overfit import N_SLICES, overfitted
-from .record import report
+from .record import report, say
 
 _SIZE, _HELD_OUT, _BLOCK = 128, 0.25, 60
 FRACTIONS = (0.1, 0.25, 1.0)
@@ -94,7 +94,7 @@ def _generator(
 ) -> dict[str, Any]:
     drawn = asked.work / f"{name}-slices"
     drawer = read_drawer(folder)
-    walk_slices(drawer, n, 0, drawn, _say)
+    walk_slices(drawer, n, 0, drawn, say)
     judged = _judged(data, drawn, asked.work / f"{name}-evaluation", asked.extractor)
     synthetic = _cases(read_slices(drawn, _SIZE), readers.names)
     alone = readers.scores(f"{name}-synthetic", SYNTHETIC, synthetic, 1.0)
@@ -137,7 +137,7 @@ def _seconds(drawer: Drawer) -> float:
 def _control(folder: Path, train: Slices, data: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """What the audit says of a generator that repeats a few of its training slices."""
     drawn = asked.work / "overfitted-slices"
-    walk_slices(read_drawer(overfitted(folder, train, asked.work / "overfitted")), _REPEATED, 0, drawn, _say)
+    walk_slices(read_drawer(overfitted(folder, train, asked.work / "overfitted")), _REPEATED, 0, drawn, say)
     judged = _judged(data, drawn, asked.work / "overfitted-evaluation", asked.extractor)
     private = judged["privacy"]
     return {
@@ -153,7 +153,7 @@ def _control(folder: Path, train: Slices, data: Path, asked: argparse.Namespace)
 def _judged(data: Path, drawn: Path, out: Path, extractor: Path | None) -> Mapping[str, Any]:
     kept = out / "evaluation.json"
     if not kept.is_file():
-        evaluate(Asked(Where(data, drawn, None, _HELD_OUT, 0), extractor), out, _say)
+        evaluate(Asked(Where(data, drawn, None, _HELD_OUT, 0), extractor), out, say)
     found: Mapping[str, Any] = json.loads(kept.read_text())
     return found
 
@@ -228,11 +228,6 @@ def _interval(one: Sequence[Scores], other: Sequence[Scores], blocks: torch.Tens
     means = [float(np.concatenate([groups[g] for g in row]).mean()) for row in draws]
     low, high = np.percentile(means, [2.5, 97.5])
     return {"gain": float(gain.mean()), "low": float(low), "high": float(high)}
-
-
-def _say(title: str, share: float) -> None:
-    if share in (0.0, 1.0):
-        print(f"{title} {share:.0%}", flush=True)
 
 
 if __name__ == "__main__":

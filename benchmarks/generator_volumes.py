@@ -37,11 +37,12 @@ from synth.adversarial import one_pass as as_gan
 from synth.augmented import ONE_TO_ONE, REAL, SYNTHETIC, Arm
 from synth.conditions import N_CLASSES, TUMOUR, ConditionClass, planes
 from synth.fidelity.diversity import diversity
+from synth.fidelity.floor import real_floor
 from synth.fidelity.kernel import kernel_distance
 from synth.fidelity.obedience import mean_obedience, obedience
 from synth.segmented import SegmenterConfig, segment, train_segmenter
 
-from .record import report
+from .record import report, say
 
 _LATTICE, _HELD_OUT, _SEED = LATTICES["small"], 0.25, 0
 _HALVINGS = 20
@@ -85,7 +86,7 @@ class _Material:
     """Prepared cases, split as training split them; held-out ones whose labels are known in memory."""
 
     def __init__(self, data: Sequence[Path], scans: Sequence[Path], work: Path) -> None:
-        paths = prepare_volumes(data, _LATTICE, work / "volumes", _say)
+        paths = prepare_volumes(data, _LATTICE, work / "volumes", say)
         train, test = split_cases(len(paths), _HELD_OUT, _SEED)
         self.train = [paths[k] for k in train]
         self.test = [paths[k] for k in test]
@@ -93,7 +94,7 @@ class _Material:
         held = [case for case in held if bool((case["classes"] >= min(TUMOUR)).any())]
         self.images = torch.stack([case["image"].float() for case in held])
         self.classes = torch.stack([case["classes"].long() for case in held])
-        unseen = prepare_volumes(scans, _LATTICE, work / "scans", _say) if scans else []
+        unseen = prepare_volumes(scans, _LATTICE, work / "scans", say) if scans else []
         self.scans = [load_file(path)["image"].float() for path in unseen]
         self.embed = volume_extractor(_LATTICE.spacing).embed
 
@@ -178,12 +179,9 @@ def _quality(drawn: Tensor, material: _Material, readers: _Segmenters) -> dict[s
 
 def _floor(material: _Material) -> float:
     """Kernel distance of real halves, the median over halvings."""
-    features, found = _features(material.images, material), []
-    for n in range(_HALVINGS):
-        order = torch.randperm(len(features), generator=torch.Generator().manual_seed(n))
-        one, other = order.chunk(2)
-        found.append(kernel_distance(features[one], features[other]))
-    return float(np.median(found))
+    features = _features(material.images, material)
+    generator = torch.Generator().manual_seed(0)
+    return real_floor(kernel_distance, features, features, generator, _HALVINGS).real
 
 
 def _features(images: Tensor, material: _Material) -> Tensor:
@@ -233,11 +231,6 @@ def _tumour_cc(classes: Tensor) -> float:
 
 def _mean(dice: Mapping[str, float]) -> float:
     return float(np.nanmean(list(dice.values())))
-
-
-def _say(title: str, share: float) -> None:
-    if share in (0.0, 1.0):
-        print(f"{title} {share:.0%}", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,12 @@ def report(name: str, figures: Figures, *, keep: bool = True) -> None:
     print(line)
 
 
+def say(title: str, share: float) -> None:
+    """Progress of long work in a log: where a piece of it begins and ends."""
+    if share in (0.0, 1.0):
+        print(f"{title} {share:.0%}", flush=True)
+
+
 def _flat(figures: Mapping[str, object], under: str = "") -> Iterator[tuple[str, object]]:
     """Every figure with the names it stands under."""
     for key, value in figures.items():

@@ -5,7 +5,7 @@ labels, fill in missing contrasts and paint inside a region. diffusers saves and
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -82,6 +82,9 @@ class GeneratorConfig:
         How much of the source is a render of the labels, 0 (noise alone) to below 1.
     band_std
         Standard deviation of each band in the training set (`models.wavelet.band_std`); empty for ones.
+    spread
+        Standard deviation that is left in a band, of 1, once the condition is known: the U-Net then answers
+        only what the noisy bands do not foretell of a velocity by themselves. 0 for an answer as it is.
 
     Raises
     ------
@@ -99,6 +102,7 @@ class GeneratorConfig:
     widths: int = 0
     render_share: float = 0.0
     band_std: tuple[float, ...] = ()
+    spread: float = 0.0
 
     def __post_init__(self) -> None:
         if self.space not in (2, 3) or not 1 <= self.contrasts <= 64 or not 0 <= self.classes <= 256:
@@ -117,6 +121,8 @@ class GeneratorConfig:
                 f"expected 0 to 12 widths and a render's share from 0 to below 1, got {self.widths} and "
                 f"{self.render_share}"
             )
+        if not 0 <= self.spread <= 10 or (self.spread and self.predicts is Predicts.NOISE):
+            raise ValueError(f"expected a spread from 0 to 10, and 0 of noise, got {self.spread}")
         if len(self.band_std) not in (0, self.bands) or not all(0 < s < 1e6 for s in self.band_std):
             raise ValueError(f"expected {self.bands} positive deviations of bands, got {self.band_std}")
 
@@ -158,10 +164,13 @@ class GeneratorConfig:
         return cls(**made)
 
 
-# 128² slices, 4 × 64³ volumes, 4 × 128³ volumes.
-SLICES = GeneratorConfig(channels=(32, 64, 96, 96), blocks=1, widths=7)
-SMALL = GeneratorConfig(space=3, contrasts=4, classes=12, channels=(32, 48, 64), blocks=1, widths=7)
-FULL = GeneratorConfig(space=3, contrasts=4, classes=12, channels=(64, 96, 128), blocks=1, widths=7)
+# 128² slices, 4 × 64³ volumes, 4 × 128³ volumes, and label maps of either, which say less than an MRI.
+SLICES = GeneratorConfig(channels=(32, 64, 96, 96), blocks=1, widths=7, spread=1.0)
+SMALL = GeneratorConfig(
+    space=3, contrasts=4, classes=12, channels=(32, 48, 64), blocks=1, widths=7, spread=0.3
+)
+FULL = replace(SMALL, channels=(64, 96, 128))
+LABELS = replace(SMALL, classes=0, channels=(16, 32, 48), spread=1.0)
 
 
 class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -225,8 +234,23 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if self.embed is not None:
             seen.append(haar(self.embed(condition)).to(bands.dtype))
         x = torch.cat(seen, dim=1).contiguous(memory_format=self.layout)
-        answer: Tensor = self.net(x, timesteps=time * _CLOCK, class_labels=width)
-        return answer.float().contiguous()
+        answer: Tensor = self.net(x, timesteps=time * _CLOCK, class_labels=width).float().contiguous()
+        return _velocity(answer, bands, time, self.settings.spread) if self.settings.spread else answer
+
+
+def _velocity(answer: Bands, bands: Bands, time: PerSample, spread: float) -> Bands:
+    """The velocity that noisy bands and the U-Net's answer make together.
+
+    Karras et al., "Elucidating the design space of diffusion-based generative models" (NeurIPS 2022),
+    section 5, for straight paths: data are guessed as a share of the noisy bands, the best one if data have
+    the standard deviation ``spread``, plus the answer. It is scaled to have variance 1 if data have, which
+    is so for what the condition does not tell and for what it does together. At the source the answer is
+    the image, its sign turned; near the data it is what is left of the noise.
+    """
+    t = time.reshape(-1, *[1] * (bands.ndim - 1))
+    data = spread**2 * (1 - t)
+    variance = data * (1 - t) + t**2
+    return ((t - data) * bands + (t**2 + data**2).sqrt() * answer) / variance
 
 
 def build(config: GeneratorConfig, seed: int = 0) -> Generator:

@@ -28,10 +28,7 @@ from models.discriminator import (
     views,
 )
 from models.fit import Batch, Fit, Nets, Watch, fit
-from models.generator import FULL as FULL_NET
-from models.generator import SLICES as SLICES_NET
-from models.generator import SMALL as SMALL_NET
-from models.generator import Generator, GeneratorConfig, Hints, Predicts, build
+from models.generator import SLICES, Generator, GeneratorConfig, Hints, Predicts, build
 from models.samplers import shortcut
 from models.wavelet import to_image
 
@@ -106,7 +103,7 @@ class Adversarial:
         If the generator does not answer with bands in one pass, or a weight is negative.
     """
 
-    generator: GeneratorConfig = field(default_factory=lambda: one_pass(SLICES_NET))
+    generator: GeneratorConfig = field(default_factory=lambda: one_pass(SLICES))
     features: int = 32
     layers: int = 3
     shares: Shares = field(default_factory=Shares)
@@ -129,11 +126,6 @@ class Adversarial:
                 f"expected weights of 0 or more, a pace too, and a penalty of one image in 1 or more, got "
                 f"{self.gamma}, {self.known}, {self.reconstruction}, {self.pace} and {self.every}"
             )
-
-
-SLICES = Adversarial()
-SMALL = Adversarial(one_pass(SMALL_NET), fit=_fit(2))
-FULL = Adversarial(one_pass(FULL_NET), fit=_fit(4))
 
 
 def networks(config: Adversarial, seed: int = 0) -> dict[str, nn.Module]:

@@ -24,6 +24,8 @@ from models.wavelet import to_bands
 
 from .conditions import Shares, drawn_known, told, tumour_mask
 
+NOISY = 0.8  # mean of the logit of times, where a condition does not say where things lie
+
 
 @dataclass(frozen=True)
 class DiffusionConfig:

@@ -97,6 +97,21 @@ def test_a_run_killed_on_the_way_ends_with_the_same_bits(tmp_path: Path) -> None
     assert [line["step"] for line in lines] == list(range(1, 13))
 
 
+def test_a_part_at_another_pace_takes_longer_steps(tmp_path: Path) -> None:
+    """Adam's first step is as long as the rate is by then, whatever the gradient."""
+    how = Fit(steps=1, batch=4, workers=0, learning_rate=0.01, weight_decay=0.0)
+    moved = []
+    for name, paces in (("even", None), ("fast", {"net": 3.0, "another": 7.0})):
+        nets = linear()
+        before = [p.detach().clone() for p in nets["net"].parameters()]
+        fit(nets, Line(), squared, how, tmp_path / name, quiet, paces=paces)
+        after = list(nets["net"].parameters())
+        moved.append([abs(float((a - b).detach())) for a, b in zip(after, before, strict=True)])
+    assert moved[0] == pytest.approx([moved[0][0]] * 2, rel=1e-3)
+    assert moved[1] == pytest.approx([3 * step for step in moved[0]], rel=1e-3)
+    assert moved[0][0] > 0
+
+
 def test_another_seed_draws_other_noise(tmp_path: Path) -> None:
     one, other = linear(), linear()
     fit(one, Line(), noisy, QUICK, tmp_path / "one", quiet, seed=3)

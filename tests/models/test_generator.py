@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,26 @@ def test_answers_have_the_shape_of_the_bands_and_start_at_zero(how: GeneratorCon
     answer = build(how)(at, torch.tensor([0.2, 1.0]), width, *hints(how))
     assert answer.shape == at.shape
     assert not answer.any()  # MONAI's last layer
+
+
+@pytest.mark.parametrize("time", [0.1, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("spread", [0.3, 1.0])
+def test_a_spread_starts_at_the_best_guess_from_noise_alone(spread: float, time: float) -> None:
+    """The line of regression for data of that spread; what others leave to learn has variance 1."""
+    how = replace(TINY, spread=spread)
+    made = torch.Generator().manual_seed(2)
+    data, noise = (torch.randn(2_000_000, generator=made) for _ in range(2))
+    known, velocity = (1 - time) * spread * data + time * noise, noise - spread * data
+    slope = float((known * velocity).mean() / (known**2).mean())
+    told = (torch.full((2,), time), torch.zeros(2, dtype=torch.long), *hints(how))
+    answer = build(how)(bands(how), *told)
+    torch.testing.assert_close(answer, slope * bands(how), atol=0.02, rtol=0.0)
+    left = noise - data - slope * ((1 - time) * data + time * noise)
+    net = awake(how)
+    with torch.no_grad():
+        added = net(bands(how), *told) - answer
+        net.settings = TINY
+        torch.testing.assert_close(added, net(bands(how), *told) * float(left.std()), rtol=0.02, atol=2e-3)
 
 
 def test_answers_depend_on_all_that_the_network_is_told() -> None:
@@ -120,7 +141,9 @@ def test_settings_come_back_from_json_and_strange_ones_are_refused() -> None:
         ("band_std", [1.0], "4 positive deviations"),
         ("band_std", [1.0, 1.0, 1.0, float("nan")], "numbers as settings"),
         ("predicts", "everything", "settings of a generator"),
+        ("spread", -0.1, "spread from 0 to 10"),
+        ("predicts", "noise", "spread from 0 to 10"),
         ("code", "x", "expected settings"),
     ]:
         with pytest.raises(ValueError, match=match):
-            GeneratorConfig.from_json({key: value})
+            GeneratorConfig.from_json({"spread": 1.0, key: value})
