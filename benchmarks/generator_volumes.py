@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--diffusion", type=Path)
     parser.add_argument("--gan", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "generator_volumes")
     asked = parser.parse_args()
     material = _Material(asked.data, asked.scans, asked.work)

@@ -6,6 +6,7 @@ Loading reads JSON and safetensors of a local folder and nothing else: no pickle
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -144,8 +145,7 @@ class GeneratorPipeline(DiffusionPipeline):  # type: ignore[misc]
         try:
             whole = type(self)(kept)
             super(GeneratorPipeline, whole).save_pretrained(part, **{**kwargs, "safe_serialization": True})
-            text = json.dumps(self.card, indent=1, ensure_ascii=False) + "\n"
-            (part / "card.json").write_text(text, encoding="utf-8")
+            (part / "card.json").write_text(_told(self.card) + "\n", encoding="utf-8")
             (part / "README.md").write_text(_readme(self.card), encoding="utf-8")
             if folder.is_dir():
                 shutil.rmtree(folder)
@@ -221,6 +221,12 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
+def _told(value: Any) -> str:
+    """JSON to read: a line for each value, and for each list of numbers."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return re.sub(r"\[\n([-+.,\deE\s]+)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+
+
 def _readme(card: Mapping[str, Any]) -> str:
     """A card as people read it, with the header that model hubs read."""
     lines = [
@@ -234,7 +240,6 @@ def _readme(card: Mapping[str, Any]) -> str:
     for key, value in card.items():
         if key == "name":
             continue
-        told = isinstance(value, str)
-        text = value if told else f"```json\n{json.dumps(value, indent=1, ensure_ascii=False)}\n```"
+        text = value if isinstance(value, str) else f"```json\n{_told(value)}\n```"
         lines += ["", f"## {key.replace('_', ' ').capitalize()}", "", text]
     return "\n".join(lines) + "\n"

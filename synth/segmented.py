@@ -44,9 +44,9 @@ class SegmenterConfig:
     """
 
     net: UNetConfig = field(
-        default_factory=lambda: UNetConfig(4, N_CLASSES, features=(32, 48, 64, 96, 96, 96))
+        default_factory=lambda: UNetConfig(4, N_CLASSES, features=(16, 32, 48, 64, 64, 64))
     )
-    fit: Fit = field(default_factory=lambda: Fit(steps=600, batch=2, learning_rate=1.5e-3))
+    fit: Fit = field(default_factory=lambda: Fit(steps=400, batch=2, learning_rate=1.5e-3))
 
     def __post_init__(self) -> None:
         if self.fit.steps == 0:

@@ -94,6 +94,18 @@ def test_the_fingerprint_is_that_of_the_weights(tmp_path: Path) -> None:
         fingerprint(tmp_path)
 
 
+def test_a_card_of_many_numbers_is_short_to_read_and_says_the_same(tmp_path: Path) -> None:
+    made = pipeline()
+    told = {"numbers": list(range(1000)), "rates": [1e-5, -2.5], "words": ["[ 1,  2 ]"], "none": []}
+    made.card = {**CARDED, "data": told}
+    made.save_pretrained(tmp_path / "kept")
+    text = (tmp_path / "kept" / "card.json").read_text()
+    assert json.loads(text)["data"] == told
+    assert "[0, 1, 2," in text
+    assert len(text.splitlines()) < 40
+    assert len((tmp_path / "kept" / "README.md").read_text().splitlines()) < 60
+
+
 def test_cards_and_weights_are_checked_before_anything_is_written(tmp_path: Path) -> None:
     made = pipeline()
     made.card = {"name": "toy"}
