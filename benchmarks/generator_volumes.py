@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from app.generator_material import split_cases
 from app.train_generator import LATTICES
 from app.volume_examples import VolumeExamples, prepare_volumes
 from imaging.atomic import whole_file
-from models.fit import Fit
 from models.generator import FULL, Generator, build
 from models.pipeline import GeneratorPipeline
 from models.samplers import flow_euler, one_pass, shortcut
@@ -39,7 +39,7 @@ from synth.conditions import N_CLASSES, TUMOUR, ConditionClass, planes
 from synth.fidelity.diversity import diversity
 from synth.fidelity.floor import real_floor
 from synth.fidelity.kernel import kernel_distance
-from synth.fidelity.obedience import mean_obedience, obedience
+from synth.fidelity.obedience import obedience
 from synth.segmented import SegmenterConfig, segment, train_segmenter
 
 from .record import report, say
@@ -58,14 +58,15 @@ def main() -> int:
     parser.add_argument("--gan", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--judge-steps", type=int, default=4000)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "generator_volumes")
     asked = parser.parse_args()
     material = _Material(asked.data, asked.scans, asked.work)
-    config = SegmenterConfig(fit=Fit(steps=asked.steps, batch=2, learning_rate=1.5e-3))
-    readers = _Segmenters(material, config, asked.seeds, asked.work)
+    readers = _Segmenters(material, asked.steps, asked.judge_steps, asked.seeds, asked.work)
     figures: dict[str, Any] = {
         "cases": {"train": len(material.train), "held out": len(material.test)},
         "steps": asked.steps,
+        "judge_steps": asked.judge_steps,
         "seeds": asked.seeds,
         "real": readers.scores("real", REAL, []),
         "real_dice": readers.dice_by_part(material.images, material.classes),
@@ -100,18 +101,17 @@ class _Material:
 
 
 class _Segmenters:
-    """Segmenters of every arm, each trained once and kept as what they found."""
+    """Segmenters of every arm, each trained once and kept; and one of real volumes, trained for longer."""
 
-    def __init__(self, material: _Material, config: SegmenterConfig, seeds: int, work: Path) -> None:
-        self.material, self.config, self.seeds = material, config, seeds
-        self.work = work / f"segmenters-{config.fit.steps}"
-        self.judge = self._one("real", REAL, [], 0)
+    def __init__(self, material: _Material, steps: int, judge_steps: int, seeds: int, work: Path) -> None:
+        self.material, self.steps, self.seeds, self.work = material, steps, seeds, work
+        self.judge = self._one("judge", REAL, [], 0, judge_steps)
 
     def scores(self, name: str, arm: Arm, synthetic: Sequence[Path]) -> dict[str, Any]:
         """Dice of each part on the held-out cases, and the tumour found in each scan (cc), by seed."""
         each, found = [], []
         for seed in range(self.seeds):
-            net = self._one(name, arm, synthetic, seed)
+            net = self._one(name, arm, synthetic, seed, self.steps)
             each.append(self._dice(net, self.material.images, self.material.classes))
             found.append([_tumour_cc(segment(net, scan[None])[0]) for scan in self.material.scans])
             print(f"{name}, {arm.name}, seed {seed}: {_mean(each[-1]):.3f}", flush=True)
@@ -123,18 +123,23 @@ class _Segmenters:
         }
 
     def dice_by_part(self, images: Tensor, classes: Tensor) -> dict[str, float]:
-        """Dice of what the segmenter of real volumes finds, with the labels that were asked for."""
+        """Dice of what the judge finds, with the labels that were asked for."""
         return self._dice(self.judge, images, classes)
 
     def _dice(self, net: CellUNet, images: Tensor, classes: Tensor) -> dict[str, float]:
-        dice = mean_obedience(obedience(lambda x: segment(net, x), images, classes, N_CLASSES))
+        """Of each part over all cases as if they were one: small parts of few voxels decide nothing."""
+        some = torch.split(images, 4)
+        found = torch.cat([segment(net, x) for x in some])
+        dice = obedience(lambda _: found[None], images[None], classes[None], N_CLASSES)[0]
         return {ConditionClass(part).name: float(dice[part]) for part in TUMOUR}
 
-    def _one(self, name: str, arm: Arm, synthetic: Sequence[Path], seed: int) -> CellUNet:
-        folder = self.work / f"{name}-{arm.name}-{seed}".replace(" ", "_").replace(":", "_")
+    def _one(self, name: str, arm: Arm, synthetic: Sequence[Path], seed: int, steps: int) -> CellUNet:
+        folder = f"{name}-{arm.name}-{seed}-{steps}".replace(" ", "_").replace(":", "_")
         real = VolumeExamples(self.material.train, seed)
         drawn = VolumeExamples(list(synthetic) or self.material.train, seed)
-        return train_segmenter(arm, real, drawn, self.config, folder, seed)
+        config = SegmenterConfig()
+        config = replace(config, fit=replace(config.fit, steps=steps))
+        return train_segmenter(arm, real, drawn, config, self.work / "segmenters" / folder, seed)
 
 
 def _generator(

@@ -20,6 +20,7 @@ from .wavelet import haar, to_bands
 
 _EMBEDDED = 4  # channels that the planes of a condition are mixed to
 _CLOCK = 1000.0  # MONAI's embedding counts steps of Ho et al. (2020); our time runs from 0 to 1
+_WHISPER = 0.1  # of noise at the source, so that a single step can draw one image or another
 _GROUPS = 4  # more make the gradient of a group norm several times slower in channels-last on a CPU
 _MOST = 1024  # channels of a level, so that a file from elsewhere cannot ask for all memory
 
@@ -230,12 +231,26 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         condition, known, given
             The :class:`Hints`, at full size.
         """
-        seen = [bands, to_bands(given, self.settings.std), self.pool(known)]
+        spread = self.settings.spread
+        heard = bands * _trust(time, spread, bands) if spread else bands
+        seen = [heard, to_bands(given, self.settings.std), self.pool(known)]
         if self.embed is not None:
             seen.append(haar(self.embed(condition)).to(bands.dtype))
         x = torch.cat(seen, dim=1).contiguous(memory_format=self.layout)
         answer: Tensor = self.net(x, timesteps=time * _CLOCK, class_labels=width).float().contiguous()
-        return _velocity(answer, bands, time, self.settings.spread) if self.settings.spread else answer
+        return _velocity(answer, bands, time, spread) if spread else answer
+
+
+def _trust(time: PerSample, spread: float, bands: Bands) -> Tensor:
+    """How loud noisy bands are heard: as far as data speak through the noise, and a little at the source.
+
+    The root of the share of their variance that data of the standard deviation ``spread`` have. Nothing is
+    known of the image at the source, but a network whose time is added to its features is long in learning
+    not to listen there.
+    """
+    t = time.reshape(-1, *[1] * (bands.ndim - 1))
+    data = spread * (1 - t)
+    return _WHISPER + (1 - _WHISPER) * data / (data**2 + t**2).sqrt()
 
 
 def _velocity(answer: Bands, bands: Bands, time: PerSample, spread: float) -> Bands:

@@ -9,7 +9,7 @@ from models.fit import Fit
 from models.unet import UNetConfig
 from synth.augmented import ONE_TO_ONE, REAL, SYNTHETIC, Arm
 from synth.fidelity.obedience import mean_obedience, obedience
-from synth.segmented import MixedVolumes, SegmenterConfig, segment, train_segmenter
+from synth.segmented import Crops, MixedVolumes, SegmenterConfig, segment, train_segmenter
 
 SHAPE, CLASSES = (32, 32, 64), 3
 NET = UNetConfig(2, CLASSES, features=(8, 8, 16, 16, 16, 8))
@@ -36,7 +36,8 @@ class Boxes(Dataset[dict[str, Tensor]]):
 
 
 def config(steps: int = 80) -> SegmenterConfig:
-    return SegmenterConfig(NET, Fit(steps=steps, batch=2, learning_rate=2e-2, warmup=5, average=0.9))
+    how = Fit(steps=steps, batch=2, learning_rate=2e-2, warmup=5, average=0.9)
+    return SegmenterConfig(NET, (1, 2), SHAPE, how)
 
 
 def dice_by(arm: Arm, folder, swapped: bool) -> Tensor:
@@ -44,7 +45,7 @@ def dice_by(arm: Arm, folder, swapped: bool) -> Tensor:
     cases = [Boxes()[1_000_000 + n] for n in range(6)]
     images = torch.stack([c["image"] for c in cases])
     labels = torch.stack([c["condition"] for c in cases]).argmax(1)
-    return mean_obedience(obedience(lambda x: segment(net, x), images, labels, CLASSES))
+    return mean_obedience(obedience(lambda x: segment(net, x, (1, 2)), images, labels, CLASSES))
 
 
 def test_a_segmenter_learns_what_its_arm_shows_it(tmp_path) -> None:
@@ -67,6 +68,28 @@ def test_arms_mix_as_they_say_and_every_sample_can_be_had_again() -> None:
     assert torch.equal(mixed[7]["image"], mixed[7]["image"])
 
 
+def test_every_other_crop_is_centred_in_a_part_and_none_leaves_the_volume() -> None:
+    mixed = MixedVolumes(REAL, Boxes(), Boxes(), 40, 0)
+    crops = Crops(mixed, (1, 2), (8, 8, 16), 0)
+    assert len(crops) == 40
+    starts = []
+    for n in range(40):
+        crop, whole = crops[n], mixed[n]
+        assert crop["image"].shape == (2, 8, 8, 16)
+        assert crop["condition"].shape == (CLASSES, 8, 8, 16)
+        assert torch.equal(crop["image"][0] > 0, crop["condition"][1] > 0)  # cut alike
+        if n % 2:
+            assert crop["condition"][1:, 4, 4, 8].sum() == 1
+        windows = whole["image"].unfold(1, 8, 1).unfold(2, 8, 1).unfold(3, 16, 1)
+        same = (windows == crop["image"][:, None, None, None]).all(-1).all(-1).all(-1).all(0)
+        assert same.any()
+        starts.append(int(same.nonzero()[0, 2]))
+    assert len(set(starts)) > 5
+    assert torch.equal(crops[7]["image"], crops[7]["image"])
+
+
 def test_arms_are_counted_in_steps() -> None:
     with pytest.raises(ValueError, match="number of steps"):
-        SegmenterConfig(NET, Fit(budget_s=1.0))
+        SegmenterConfig(NET, (1, 2), fit=Fit(budget_s=1.0))
+    with pytest.raises(ValueError, match="5 outputs"):
+        SegmenterConfig(NET)
