@@ -166,7 +166,7 @@ class GeneratorConfig:
 
 
 # 128² slices, 4 × 64³ volumes, 4 × 128³ volumes, and label maps of either, which say less than an MRI.
-SLICES = GeneratorConfig(channels=(32, 64, 96, 96), blocks=1, widths=7, spread=1.0)
+SLICES = GeneratorConfig(channels=(32, 64, 96, 96), blocks=1, widths=7)
 SMALL = GeneratorConfig(
     space=3, contrasts=4, classes=12, channels=(32, 48, 64), blocks=1, widths=7, spread=0.3
 )
