@@ -64,7 +64,7 @@ def main() -> int:
     material = _Material(asked.data, asked.scans, asked.work)
     readers = _Segmenters(material, asked.steps, asked.judge_steps, asked.seeds, asked.work)
     figures: dict[str, Any] = {
-        "cases": {"train": len(material.train), "held out": len(material.test)},
+        "cases": {"train": len(material.train), "held out": len(material.images)},
         "steps": asked.steps,
         "judge_steps": asked.judge_steps,
         "seeds": asked.seeds,
@@ -84,15 +84,13 @@ def main() -> int:
 
 
 class _Material:
-    """Prepared cases, split as training split them; held-out ones whose labels are known in memory."""
+    """Prepared cases whose tumour is known, split as training split them; held-out ones in memory."""
 
     def __init__(self, data: Sequence[Path], scans: Sequence[Path], work: Path) -> None:
         paths = prepare_volumes(data, _LATTICE, work / "volumes", say)
         train, test = split_cases(len(paths), _HELD_OUT, _SEED)
-        self.train = [paths[k] for k in train]
-        self.test = [paths[k] for k in test]
-        held = [load_file(path) for path in self.test]
-        held = [case for case in held if bool((case["classes"] >= min(TUMOUR)).any())]
+        self.train = [paths[k] for k in train if _tumour_cc(load_file(paths[k])["classes"]) > 0]
+        held = [case for k in test if _tumour_cc((case := load_file(paths[k]))["classes"]) > 0]
         self.images = torch.stack([case["image"].float() for case in held])
         self.classes = torch.stack([case["classes"].long() for case in held])
         unseen = prepare_volumes(scans, _LATTICE, work / "scans", say) if scans else []
@@ -150,12 +148,17 @@ def _generator(
     drawn = _drawn(drawer, material)
     seconds = (time.perf_counter() - started) / len(drawn)
     synthetic = _training_set(drawer, material, work / f"{name}-volumes")
+    alone = readers.scores(name, SYNTHETIC, synthetic)
+    both = readers.scores(name, ONE_TO_ONE, synthetic)
+    real = readers.scores("real", REAL, [])["dice"]
     return {
         **_quality(drawn, material, readers),
         "steps": drawer.n_steps,
         "small_volume_seconds": seconds,
-        "synthetic": readers.scores(name, SYNTHETIC, synthetic),
-        "both": readers.scores(name, ONE_TO_ONE, synthetic),
+        "synthetic": alone,
+        "both": both,
+        "synthetic_only_over_real": alone["dice"] / real,
+        "both_over_real": both["dice"] / real,
     }
 
 
