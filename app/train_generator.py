@@ -35,6 +35,7 @@ _SLICE = 128  # pixels a side
 LATTICES = {"small": Lattice((64, 64, 64), 3.0), "full": Lattice((128, 128, 128), 1.5)}
 _NETS = {"slices": SLICES, "small": SMALL, "full": FULL}
 _BATCH = {"slices": 8, "small": 2, "full": 4}
+_TUMOUR = 9.0  # times that a voxel of a tumour counts more, in volumes that say where it is
 _DRAWS = 2  # of each condition on a sheet
 _GIVE_UP = 3  # sheets in a row that may show a collapse before it is told aloud
 
@@ -200,9 +201,8 @@ def _trained(
         return adversarial.train(gan, samples, folder, progress, device, run.seed, watch, trackers, start)
     if run.kind == "ddpm":
         size = replace(size, predicts=Predicts.NOISE, widths=0, spread=0.0)
-    # Where a condition does not say where the head lies, that is settled amid the most noise.
     told = run.size != "slices" and not run.labels
-    flow = diffusion.DiffusionConfig(size, logit_mean=0.0 if told else diffusion.NOISY)
+    flow = diffusion.DiffusionConfig(size, tumour=_TUMOUR if told else 0.0)
     flow = replace(flow, fit=_fit(run, flow.fit))
     return diffusion.train(flow, samples, folder, progress, device, run.seed, watch, trackers, start)
 

@@ -17,7 +17,7 @@ from models.fit import Fit, fit
 from models.generator import Predicts
 from models.pipeline import GeneratorPipeline
 from synth.conditions import Shares
-from synth.diffusion import NOISY, DiffusionConfig, losses
+from synth.diffusion import DiffusionConfig, losses
 from synth.drawn_boxes import fit as fit_boxes
 
 N_SLICES = 6
@@ -43,7 +43,7 @@ def overfitted(folder: Path, train: Slices, out: Path) -> Path:
     if pipeline.net.settings.predicts is not Predicts.VELOCITY:
         raise ValueError("expected a flow to overfit, got another generator")
     few = train.at(_few(train))
-    config = DiffusionConfig(pipeline.net.settings, Shares(0.0, 0.0, 0.1), logit_mean=NOISY, large_steps=0.0)
+    config = DiffusionConfig(pipeline.net.settings, Shares(0.0, 0.0, 0.1), large_steps=0.0)
     how = Fit(steps=_STEPS, batch=8, learning_rate=1e-3, average=0.98, checkpoint_s=30.0)
     samples = SliceExamples(few, 0, shift=0.0, zoom=0.0)
     took = fit({"net": pipeline.net}, samples, partial(losses, config), how, out / "checkpoint", _quiet)

@@ -81,6 +81,9 @@ def side_by_side(kind: str, slices: Mapping[str, Any], volumes: Mapping[str, Any
         **found,
         "volume_seconds": volumes["full_volume_seconds"][_SECONDS[kind]],
         "obedience_dice": volumes[kind]["obedience_dice"],
+        "obedience_dice_of_real": min(volumes["real_dice"].values()),  # the most that can be asked for
+        "segmenter_synthetic_only_over_real": volumes[kind]["synthetic_only_over_real"],
+        "segmenter_both_over_real": volumes[kind]["both_over_real"],
         "diversity_ratio": volumes[kind]["diversity_ratio"],
     }
 

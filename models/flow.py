@@ -77,13 +77,17 @@ def weights(
         Standard deviation of each band. A band counts ``std^power``, mean 1: 0 makes all bands alike, 2
         gives the squared error of the image, where coarse bands are all that matters.
     """
-    pool = nnf.avg_pool2d if known.ndim == 4 else nnf.avg_pool3d
-    unknown = pool(1 - known, 2).clamp(min=floor)
+    unknown = cells(1 - known).clamp(min=floor)
     counted = unknown * present.reshape(*present.shape, *[1] * (known.ndim - 2))
     band = torch.tensor(band_std, dtype=known.dtype, device=known.device) ** power
     n_bands = len(band_std) // known.shape[1]
     column = (band / band.mean()).reshape(-1, *[1] * (known.ndim - 2))
     return torch.cat([counted] * n_bands, dim=1) * column
+
+
+def cells(values: Float[Tensor, "b _ *s"]) -> Float[Tensor, "b _ *h"]:
+    """Mean over the voxels that a coefficient of the bands is made of."""
+    return nnf.avg_pool2d(values, 2) if values.ndim == 4 else nnf.avg_pool3d(values, 2)
 
 
 def weighted_error(answer: Bands, target: Bands, weight: Bands) -> Float[Tensor, ""]:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from .wavelet import haar, to_bands
 
-_EMBEDDED = 4  # channels that the planes of a condition are mixed to
 _CLOCK = 1000.0  # MONAI's embedding counts steps of Ho et al. (2020); our time runs from 0 to 1
 _WHISPER = 0.1  # of noise at the source, so that a single step can draw one image or another
 _GROUPS = 4  # more make the gradient of a group norm several times slower in channels-last on a CPU
@@ -69,6 +68,8 @@ class GeneratorConfig:
         Channels of an image.
     classes
         Planes of a condition; 0 for a generator without one.
+    embedded
+        Channels that those planes are mixed to; as many as planes where each class must be told at once.
     channels
         Of the levels of the U-Net, whole multiples of 16 and of ``head``.
     blocks
@@ -96,6 +97,7 @@ class GeneratorConfig:
     space: int = 2
     contrasts: int = 1
     classes: int = 3
+    embedded: int = 4
     channels: tuple[int, ...] = (32, 64, 128)
     blocks: int = 2
     head: int = 16
@@ -111,6 +113,8 @@ class GeneratorConfig:
                 f"expected 2 or 3 axes, 1 to 64 contrasts and 0 to 256 classes, got {self.space}, "
                 f"{self.contrasts} and {self.classes}"
             )
+        if not 1 <= self.embedded <= 256:
+            raise ValueError(f"expected planes mixed to 1 to 256 channels, got {self.embedded}")
         sizes = all(0 < n <= _MOST and n % 16 == 0 for n in self.channels) and 1 <= len(self.channels) <= 6
         if not sizes or not 1 <= self.blocks <= 8 or self.head < 1 or self.channels[-1] % self.head:
             raise ValueError(
@@ -168,7 +172,7 @@ class GeneratorConfig:
 # 128² slices, 4 × 64³ volumes, 4 × 128³ volumes, and label maps of either, which say less than an MRI.
 SLICES = GeneratorConfig(channels=(32, 64, 96, 96), blocks=1, widths=7)
 SMALL = GeneratorConfig(
-    space=3, contrasts=4, classes=12, channels=(32, 48, 64), blocks=1, widths=7, spread=0.3
+    space=3, contrasts=4, classes=12, embedded=12, channels=(32, 48, 64), blocks=1, widths=7, spread=0.2
 )
 FULL = replace(SMALL, channels=(64, 96, 128))
 LABELS = replace(SMALL, classes=0, channels=(16, 32, 48), spread=1.0)
@@ -191,8 +195,8 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         conv = nn.Conv2d if how.space == 2 else nn.Conv3d
         self.pool = nn.AvgPool2d(2) if how.space == 2 else nn.AvgPool3d(2)
         # Without a bias no condition is nothing at all.
-        self.embed = conv(how.classes, _EMBEDDED, 1, bias=False) if how.classes else None
-        embedded = _EMBEDDED * cell if how.classes else 0
+        self.embed = conv(how.classes, how.embedded, 1, bias=False) if how.classes else None
+        embedded = how.embedded * cell if how.classes else 0
         inner = DiffusionModelUNet(
             spatial_dims=how.space,
             in_channels=2 * how.bands + how.contrasts + embedded,

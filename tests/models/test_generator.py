@@ -144,6 +144,7 @@ def test_settings_come_back_from_json_and_strange_ones_are_refused() -> None:
         ("band_std", [1.0], "4 positive deviations"),
         ("band_std", [1.0, 1.0, 1.0, float("nan")], "numbers as settings"),
         ("predicts", "everything", "settings of a generator"),
+        ("embedded", 0, "1 to 256 channels"),
         ("spread", -0.1, "spread from 0 to 10"),
         ("predicts", "noise", "spread from 0 to 10"),
         ("code", "x", "expected settings"),

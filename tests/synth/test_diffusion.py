@@ -76,6 +76,18 @@ def test_an_untrained_velocity_errs_by_the_variance_of_source_and_data() -> None
     assert float(value(config, batch(64, TINY, 32)).detach()) == pytest.approx(2, rel=0.02)
 
 
+def test_a_voxel_of_tumour_counts_as_often_as_asked() -> None:
+    # Data of variance 3 in the tumour, a quarter of the image, and none outside it: errors of 1 + 3 and 1.
+    samples = batch(64, TINY, 32)
+    where = torch.zeros(32, 32)
+    where[:16, :16] = 1
+    samples = {"image": 3**0.5 * where * samples["image"], "condition": where.expand(64, 2, 32, 32).clone()}
+    plain = DiffusionConfig(net=TINY, shares=NOTHING, large_steps=0.0)
+    assert float(value(plain, samples).detach()) == pytest.approx((1 * 4 + 3 * 1) / 4, rel=0.02)
+    counted = replace(plain, tumour=9.0)
+    assert float(value(counted, samples).detach()) == pytest.approx((10 * 4 + 3 * 1) / 13, rel=0.02)
+
+
 def test_an_untrained_ddpm_errs_by_the_variance_of_noise() -> None:
     config = DiffusionConfig(net=replace(TINY, predicts=Predicts.NOISE), shares=NOTHING)
     assert float(value(config, batch(64, TINY, 32)).detach()) == pytest.approx(1, rel=0.02)
@@ -115,6 +127,8 @@ def test_configs_and_batches_that_do_not_fit_are_refused() -> None:
         DiffusionConfig(net=replace(TINY, predicts=Predicts.NOISE, widths=2))
     with pytest.raises(ValueError, match="shares from 0 to 1"):
         DiffusionConfig(net=TINY, large_steps=1.5)
+    with pytest.raises(ValueError, match="1000 times more"):
+        DiffusionConfig(net=TINY, tumour=-1.0)
     with pytest.raises(ValueError, match="power of bands"):
         DiffusionConfig(net=TINY, band_power=-1.0)
     with pytest.raises(ValueError, match="1 contrasts with 2 planes"):
