@@ -6,21 +6,26 @@ import pytest
 import torch
 
 import models
+from app.cohort import read_recipe
+from app.cohort_generated import on_lattice
 from app.drawer import draw, lattice_of, pixels_of, read_drawer
 from app.extractors import slice_extractor
 from app.slice_examples import pictures
 from imaging.slices import read_slices, split_by_blocks
 from models.weights import CARD
-from synth.conditions import box_planes
+from synth.case import subject_of
+from synth.conditions import ConditionClass, box_planes, planes
+from synth.recipe import fingerprint
 
 ZOO = Path(next(iter(models.__path__))) / "zoo"
 PIPELINES = sorted(path.parent for path in ZOO.glob("*/model_index.json"))
 SLICES = [path for path in PIPELINES if path.name.endswith("slices")]
+VOLUMES = {"diffusion-small": ("shortcut", 1)}
 FEW = {"diffusion-slices": ("shortcut", 2), "gan-slices": ("one-pass", 1)}
 
 
 def test_both_kinds_ship_and_all_weights_are_small() -> None:
-    assert {path.name for path in SLICES} == set(FEW)
+    assert {path.name for path in PIPELINES} == {*FEW, *VOLUMES}
     files = [*ZOO.rglob("*.safetensors")]
     assert max(path.stat().st_size for path in files) <= 16 * 2**20
     assert sum(path.stat().st_size for path in files) <= 96 * 2**20
@@ -54,6 +59,25 @@ def test_a_drawn_slice_is_a_head_in_air_that_is_brighter_in_its_tumour(folder: P
         brighter.append(float(image[inside].mean() - image[head & ~inside].mean()))
     # Meningiomas enhance: these are slices with contrast agent.
     assert sum(brighter) / len(brighter) > 0.05
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+def test_a_drawn_volume_is_a_head_in_air_whose_oedema_shines_in_flair(name: str) -> None:
+    drawer = read_drawer(ZOO / name, *VOLUMES[name])
+    recipe = read_recipe("small")
+    subject, _ = subject_of(recipe, fingerprint(recipe), 2026, 0, ())
+    classes, _ = on_lattice(subject.labels, lattice_of(drawer))
+    t1, t1c, t2, flair = draw(drawer, planes(classes[None])[0], torch.Generator().manual_seed(0))
+
+    def mean(contrast: torch.Tensor, part: ConditionClass) -> float:
+        return float(contrast[classes == part].mean())
+
+    assert all(mean(contrast, ConditionClass.OUTSIDE) < -0.9 for contrast in (t1, t1c, t2, flair))
+    # What every protocol of the cohort shows; images lie between -1 and 1.
+    assert mean(flair, ConditionClass.ED) - mean(flair, ConditionClass.WHITE) > 0.1
+    assert mean(t2, ConditionClass.CSF) - mean(t2, ConditionClass.WHITE) > 0.1
+    assert mean(t1, ConditionClass.WHITE) - mean(t1, ConditionClass.CSF) > 0.05
+    assert mean(t1c, ConditionClass.ET) - mean(t1c, ConditionClass.NCR) > 0.02
 
 
 @pytest.mark.data
