@@ -236,28 +236,28 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
             The :class:`Hints`, at full size.
         """
         spread = self.settings.spread
-        heard = bands * _trust(time, spread, bands) if spread else bands
+        t = time.reshape(-1, *[1] * (bands.ndim - 1))
+        heard = bands * _trust(t, spread) if spread else bands
         seen = [heard, to_bands(given, self.settings.std), self.pool(known)]
         if self.embed is not None:
             seen.append(haar(self.embed(condition)).to(bands.dtype))
         x = torch.cat(seen, dim=1).contiguous(memory_format=self.layout)
         answer: Tensor = self.net(x, timesteps=time * _CLOCK, class_labels=width).float().contiguous()
-        return _velocity(answer, bands, time, spread) if spread else answer
+        return _velocity(answer, bands, t, spread) if spread else answer
 
 
-def _trust(time: PerSample, spread: float, bands: Bands) -> Tensor:
+def _trust(t: Tensor, spread: float) -> Tensor:
     """How loud noisy bands are heard: as far as data speak through the noise, and a little at the source.
 
     The root of the share of their variance that data of the standard deviation ``spread`` have. Nothing is
     known of the image at the source, but a network whose time is added to its features is long in learning
     not to listen there.
     """
-    t = time.reshape(-1, *[1] * (bands.ndim - 1))
     data = spread * (1 - t)
     return _WHISPER + (1 - _WHISPER) * data / (data**2 + t**2).sqrt()
 
 
-def _velocity(answer: Bands, bands: Bands, time: PerSample, spread: float) -> Bands:
+def _velocity(answer: Bands, bands: Bands, t: Tensor, spread: float) -> Bands:
     """The velocity that noisy bands and the U-Net's answer make together.
 
     Karras et al., "Elucidating the design space of diffusion-based generative models" (NeurIPS 2022),
@@ -266,7 +266,6 @@ def _velocity(answer: Bands, bands: Bands, time: PerSample, spread: float) -> Ba
     is so for what the condition does not tell and for what it does together. At the source the answer is
     the image, its sign turned; near the data it is what is left of the noise.
     """
-    t = time.reshape(-1, *[1] * (bands.ndim - 1))
     data = spread**2 * (1 - t)
     variance = data * (1 - t) + t**2
     return ((t - data) * bands + (t**2 + data**2).sqrt() * answer) / variance

@@ -118,11 +118,16 @@ class Crops(Dataset[Batch]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Batch:
-        """The crop of sample ``index``."""
+        """The crop of sample ``index``; a sample that is smaller raises ValueError."""
         whole = self.samples[index]
         generator = generator_of(~self.seed, index)  # not the stream that mixes arms
         where = torch.nonzero(whole["condition"][list(self.parts)].sum(0))
         room = torch.tensor(whole["image"].shape[1:]) - torch.tensor(self.shape)
+        if bool((room < 0).any()):
+            raise ValueError(
+                f"expected samples of {self.shape} voxels or more, got {tuple(whole['image'].shape[1:])}; "
+                "take a smaller crop"
+            )
         if index % 2 and len(where):
             at = where[int(torch.randint(len(where), (1,), generator=generator))]
             low = (at - torch.tensor(self.shape) // 2).clamp(min=torch.zeros(3).long(), max=room)

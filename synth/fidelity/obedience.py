@@ -50,11 +50,6 @@ def obedience(
     return torch.stack(rows)
 
 
-def mean_obedience(dice: ByClass) -> Float[Tensor, " classes"]:
-    """Mean Dice of each class over the images in which it was asked for or found."""
-    return dice.nanmean(dim=0)
-
-
 def _dice(found: Integer[Tensor, "*space"], asked: Integer[Tensor, "*space"], n_classes: int) -> Tensor:
     a, b = found.long().flatten(), asked.long().flatten()
     for labels in (a, b):
