@@ -47,6 +47,7 @@ _SAMPLERS: Mapping[Predicts, Mapping[str, tuple[Sampler, int]]] = {
     },
     Predicts.BANDS: {"one-pass": (one_pass, 1)},
 }
+USUAL = "usual"  # what a card's configuration calls the sampler that its generator draws best with
 _VOXELS = 2**27  # in one image at the most, so that a card from elsewhere cannot ask for all memory
 _STRONGEST = 20.0
 _LEVEL = 1000.0  # signal in files of what `imaging.brightness` brings to 1
@@ -117,7 +118,7 @@ def read_drawer(
         As `models.pipeline` saves it.
     sampler
         ``heun``, ``euler``, ``dpm`` or ``shortcut`` for a flow; ``dpm``, ``ddim``, ``euler`` or ``heun`` for
-        a DDPM; ``one-pass`` for a GAN's generator; the usual one for None.
+        a DDPM; ``one-pass`` for a GAN's generator; None for the one that its card calls usual.
     n_steps
         Of the sampler; 0 for its usual number.
     guidance
@@ -134,14 +135,16 @@ def read_drawer(
         raise ValueError(f"expected --guidance of 0 to {_STRONGEST:g}, got {guidance}; 1 is none")
     pipeline = GeneratorPipeline.from_pretrained(folder)
     words = _SAMPLERS[pipeline.net.settings.predicts]
-    word = sampler or next(iter(words))
+    usual, steps = _usual(pipeline.card, words)
+    word = sampler or usual
     if word not in words:
         raise ValueError(f"expected --sampler {', '.join(words)} for this generator, got {word!r}")
+    as_a_rule = steps if word == usual else words[word][1]
     try:
         pipeline = pipeline.to(torch.device(device))
     except (RuntimeError, AssertionError):
         raise ValueError(f"expected --device such as cpu or cuda, got {device!r} and none such") from None
-    made = Drawer(pipeline, fingerprint(folder), word, n_steps or words[word][1], guidance)
+    made = Drawer(pipeline, fingerprint(folder), word, n_steps or as_a_rule, guidance)
     # What a sampler refuses, it refuses here, before a folder is begun with it.
     side = 2 * made.settings.multiple
     draw(made, torch.zeros(made.settings.classes, *[side] * made.settings.space), torch.Generator())
@@ -252,10 +255,24 @@ def pixels_of(drawer: Drawer) -> tuple[int, int]:
     return rows, columns
 
 
+def _usual(card: Mapping[str, Any], words: Mapping[str, tuple[Sampler, int]]) -> tuple[str, int]:
+    """The sampler that a generator draws best with by its card, else the first of its kind, and its steps."""
+    told = _configured(card, USUAL)
+    word, steps = told.get("sampler"), told.get("n_steps")
+    if isinstance(word, str) and word in words and type(steps) is int and steps > 0:
+        return word, steps
+    first = next(iter(words))
+    return first, words[first][1]
+
+
 def _lattice(drawer: Drawer) -> Mapping[str, Any]:
-    """What the card says of it, which may be anything."""
-    config = drawer.pipeline.card.get("config")
-    told = config.get("lattice") if isinstance(config, dict) else None
+    return _configured(drawer.pipeline.card, "lattice")
+
+
+def _configured(card: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """What a card's configuration says of something, which may be anything."""
+    config = card.get("config")
+    told = config.get(name) if isinstance(config, dict) else None
     return told if isinstance(told, dict) else {}
 
 

@@ -24,7 +24,7 @@ from synth.collapse import Collapse, Diversity, collapse
 
 from .console import RESEARCH_ONLY, Progress
 from .curves import draw_losses
-from .drawer import starting_render
+from .drawer import USUAL, starting_render
 from .generator_material import Material, slice_material, volume_material
 from .generator_sheet import sheet
 from .volume_examples import Lattice
@@ -37,6 +37,7 @@ _NETS = {"slices": SLICES, "small": SMALL, "full": FULL}
 _BATCH = {"slices": 8, "small": 2, "full": 4}
 _TUMOUR = 9.0  # times that a voxel of a tumour counts more, in volumes that say where it is
 _DRAWS = 2  # of each condition on a sheet
+_ONE_STEP = {"sampler": "shortcut", "n_steps": 1}  # obeys labels best: noise that a step leaves adds up
 _GIVE_UP = 3  # sheets in a row that may show a collapse before it is told aloud
 
 
@@ -312,6 +313,7 @@ def card(run: GeneratorRun, took: Mapping[str, Any], material: Material) -> dict
             "size": run.size,
             "lattice": asdict(lattice) if lattice else {"pixels": _SLICE},
             "labels": run.labels,
+            **({USUAL: _ONE_STEP} if run.kind == "diffusion" and run.size != "slices" else {}),
             **({"started from": fingerprint(run.start)} if run.start else {}),
         },
         "data": dict(material.told),

@@ -157,6 +157,26 @@ def test_volumes_are_drawn_from_a_render_of_their_labels(
             replace(RUN, size="small", **wrong)
 
 
+def test_a_generator_draws_as_its_card_says_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(train_generator_module.LATTICES, "small", Lattice((16, 16, 16), 12.0))
+    folder = train_volumes(tmp_path)
+
+    def how(*asked: Any) -> tuple[str, int]:
+        drawer = read_drawer(folder, *asked)
+        return drawer.sampler, drawer.n_steps
+
+    assert how() == ("shortcut", 1)
+    assert how(None, 4) == ("shortcut", 4)
+    assert how("euler") == ("euler", 30)
+    told = json.loads((folder / "card.json").read_text())
+    for wrong in ({"sampler": "shortcut", "n_steps": "many"}, {"sampler": ["shortcut"], "n_steps": 1}, 7):
+        told["config"]["usual"] = wrong
+        (folder / "card.json").write_text(json.dumps(told))
+        assert how() == ("heun", 15)
+
+
 def test_obedience_is_one_for_chance_and_more_for_the_right_image() -> None:
     real = torch.eye(4).reshape(4, 1, 2, 2)
     assert obedience(torch.zeros(4, 2, 1, 2, 2), real) == pytest.approx(1)
