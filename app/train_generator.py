@@ -202,10 +202,14 @@ def _trained(
         return adversarial.train(gan, samples, folder, progress, device, run.seed, watch, trackers, start)
     if run.kind == "ddpm":
         size = replace(size, predicts=Predicts.NOISE, widths=0, spread=0.0)
-    told = run.size != "slices" and not run.labels
-    flow = diffusion.DiffusionConfig(size, tumour=_TUMOUR if told else 0.0)
+    flow = diffusion.DiffusionConfig(size, tumour=_TUMOUR if _told(run) else 0.0)
     flow = replace(flow, fit=_fit(run, flow.fit))
     return diffusion.train(flow, samples, folder, progress, device, run.seed, watch, trackers, start)
+
+
+def _told(run: GeneratorRun) -> bool:
+    """Whether it draws what the classes of every voxel, tumours among them, ask for."""
+    return run.size != "slices" and not run.labels
 
 
 def _start(folder: Path, material: Material) -> Generator:
@@ -313,7 +317,7 @@ def card(run: GeneratorRun, took: Mapping[str, Any], material: Material) -> dict
             "size": run.size,
             "lattice": asdict(lattice) if lattice else {"pixels": _SLICE},
             "labels": run.labels,
-            **({USUAL: _ONE_STEP} if run.kind == "diffusion" and run.size != "slices" else {}),
+            **({USUAL: _ONE_STEP} if run.kind == "diffusion" and _told(run) else {}),
             **({"started from": fingerprint(run.start)} if run.start else {}),
         },
         "data": dict(material.told),

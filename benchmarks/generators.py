@@ -43,7 +43,6 @@ _OF_SLICES = (
     "positive_control_caught",
     "seconds_per_slice",
 )
-_SECONDS = {"gan": "gan, 1 step", "diffusion": "diffusion, 4 steps"}
 
 
 def main() -> int:
@@ -77,9 +76,11 @@ def main() -> int:
 def side_by_side(kind: str, slices: Mapping[str, Any], volumes: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of one kind of generator, from what both parts report."""
     found = {name: slices[kind][name] for name in _OF_SLICES}
+    steps = volumes[kind]["steps"]
     return {
         **found,
-        "volume_seconds": volumes["full_volume_seconds"][_SECONDS[kind]],
+        "volume_seconds": volumes["full_volume_seconds"][f"{kind}, {steps}"],
+        "volume_steps": steps,
         "obedience_dice": volumes[kind]["obedience_dice"],
         "obedience_dice_of_real": min(volumes["real_dice"].values()),  # the most that can be asked for
         "segmenter_synthetic_only_over_real": volumes[kind]["synthetic_only_over_real"],
