@@ -53,11 +53,22 @@ def hu_bias(ct: Volume, truth: Volume, body: Mask) -> float:
     return float(_difference(ct, truth, body).mean())
 
 
-def _difference(ct: Volume, truth: Volume, body: Mask) -> torch.Tensor:
+def expect_comparable(ct: Volume, truth: Volume, body: Mask) -> None:
+    """Refuses CTs that do not lie on one grid, and an empty body.
+
+    Raises
+    ------
+    ValueError
+        Saying which.
+    """
     if ct.expect(Quantity.HU).grid != truth.expect(Quantity.HU).grid:
         raise ValueError("expected two CTs on one grid; resample one to the other first")
     if not body.any():
         raise ValueError("expected a body mask with voxels inside, got an empty one")
+
+
+def _difference(ct: Volume, truth: Volume, body: Mask) -> torch.Tensor:
+    expect_comparable(ct, truth, body)
     return (ct.data[0] - truth.data[0])[body]
 
 
