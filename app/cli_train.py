@@ -20,6 +20,11 @@ _Seed = Annotated[int, typer.Option(min=0, help="Of split, samples, first weight
 _Device = Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")]
 _Labels = Annotated[bool, typer.Option("--labels", help="Learn to draw label maps of heads, not MRI.")]
 _Start = Annotated[Path | None, typer.Option(help="Folder of a pipeline whose weights are the first ones.")]
+_Anatomy = Annotated[
+    Path | None, typer.Option(help="Folder of label or probability maps with an anatomy.toml.")
+]
+_Heads = Annotated[int, typer.Option(min=1, max=1000, help="Heads that samples come from.")]
+_StartWeights = Annotated[Path | None, typer.Option(help="Weights (.safetensors) to start from.")]
 _Render = Annotated[
     float, typer.Option(help="Share of the source of volumes that renders the labels, 0 to below 1.")
 ]
@@ -32,14 +37,12 @@ def tissues(
     out: _Out = None,
     resume: _Resume = None,
     budget: _Budget = "40m",
-    anatomy: Annotated[
-        Path | None, typer.Option(help="Folder of label or probability maps with an anatomy.toml.")
-    ] = None,
-    heads: Annotated[int, typer.Option(min=1, max=1000, help="Heads that samples come from.")] = 32,
+    anatomy: _Anatomy = None,
+    heads: _Heads = 32,
     contrasts: Annotated[
         str, typer.Option(help="Contrasts that it sees at once, such as t1,t1c,t2,flair; none for any one.")
     ] = "",
-    start: Annotated[Path | None, typer.Option(help="Weights (.safetensors) to start from.")] = None,
+    start: _StartWeights = None,
     seed: Annotated[int, typer.Option(min=0, help="Of heads, samples and first weights.")] = 0,
     device: _Device = "cpu",
     as_json: _AsJson = False,
@@ -65,6 +68,41 @@ def tissues(
         f"Trained {took['steps']} steps in {took['seconds']:.0f} s; weights, card and curve are written."
     ]
     answer({"weights": str(folder / "tissues.safetensors"), **took}, lines, as_json)
+
+
+@train_app.command()
+def mr2ct(
+    out: _Out = None,
+    resume: _Resume = None,
+    budget: _Budget = "60m",
+    anatomy: _Anatomy = None,
+    heads: _Heads = 32,
+    start: _StartWeights = None,
+    seed: _Seed = 0,
+    device: _Device = "cpu",
+    as_json: _AsJson = False,
+) -> None:
+    """Train a network that makes a CT of MRI, on synthetic pairs; runs of several seeds are an ensemble.
+
+    Example: `spindose train mr2ct --out mr2ct-0 --seed 0 --budget 60m`, and to go on with it
+    `spindose train mr2ct --resume mr2ct-0 --budget 90m`.
+    """
+    with one_sentence(), progress_bar() as progress:
+        from dataclasses import replace
+
+        from .train import parse_budget
+        from .train_mr2ct import WEIGHTS, Mr2ctRun, train_mr2ct
+
+        folder = run_folder(out, resume, "heads.safetensors")
+        run = Mr2ctRun(seed=seed, start=start).budgeted(parse_budget(budget))
+        run = replace(run, heads=replace(run.heads, count=heads))
+        given = _given(anatomy)
+        data = "built-in anatomy" + (f" and {len(given)} given heads" if given else "")
+        took = train_mr2ct(run, folder, progress, given, data, device)
+    lines = [
+        f"Trained {took['steps']} steps in {took['seconds']:.0f} s; weights, card and curve are written."
+    ]
+    answer({"weights": str(folder / WEIGHTS), **took}, lines, as_json)
 
 
 @train_app.command()

@@ -8,7 +8,8 @@ from typing import Any
 
 from models.weights import save_weights
 from mr2ct.tissue_net import TissueNet, train
-from synth.on_the_fly import OnTheFly, Randomisation
+from synth.on_the_fly import OnTheFly
+from synth.randomisation import Randomisation
 from synth.subject import Subject
 
 from .console import RESEARCH_ONLY, Progress

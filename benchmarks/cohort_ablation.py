@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from app.train import TissueRun
 from models.fit import Fit
 from mr2ct.tissue_net import train
-from synth.on_the_fly import Library, OnTheFly, Randomisation
+from synth.on_the_fly import Library, OnTheFly
+from synth.randomisation import Randomisation
 
 from .cohort_heads import scores
 from .record import report

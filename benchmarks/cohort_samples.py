@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from synth.anatomy import anatomy
-from synth.on_the_fly import Library, OnTheFly, Randomisation
+from synth.on_the_fly import Library, OnTheFly
+from synth.randomisation import Randomisation
 
 from .parts import figures_of_process
 from .record import report

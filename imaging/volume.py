@@ -20,6 +20,7 @@ class Quantity(StrEnum):
     DENSITY = "relative electron density"
     MASS_DENSITY = "mass density in g/cm3"
     DISPLACEMENT = "displacement in mm"
+    HU_DEVIATION = "standard deviation in HU"
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,19 +12,18 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool3d, pad
 from torch.utils.data import Dataset
 
-from imaging.brightness import scaled
-from imaging.grid import Grid, around
+from imaging.grid import Grid
 from imaging.resample import resample
 from imaging.tissue import BONE, Tissue
 from imaging.volume import Quantity, Volume, expect_finite
 from models.fit import Fit, fit
 from models.unet import UNetConfig, unet
 from models.weights import start_from
+
+from .windows import on_voxels, through_windows
 
 
 class TissueClass(IntEnum):
@@ -70,8 +69,6 @@ TISSUE_OF: dict[TissueClass, Tissue] = {
 # Bone, fluid, cavities and tumour are few voxels and what a plan depends on.
 _WEIGHT = torch.tensor([0.5, 1.0, 2.0, 1.5, 1.0, 1.0, 2.0, 2.0, 2.0, 1.5])
 _RARE = 0.005
-_DIMMEST = 0.35  # of the scan's scale that a window's may have
-_MARGIN = 1  # voxel of air around a scan: windows that see more of it than training samples did go wrong
 
 
 @dataclass(frozen=True)
@@ -202,26 +199,14 @@ def probabilities(mr: Volume, net: nn.Module, config: TissueNet | None = None, f
         raise ValueError(
             f"expected MR signal of {config.net.inputs} channels for this network, got {len(mr.data)}"
         )
-    spacing = config.spacing
-    fine = around(mr.grid, (spacing / 2,) * 3)
-    image = avg_pool3d(resample(mr, fine).data.float().clamp(min=0)[None], 2, ceil_mode=True)[0]
-    affine = fine.affine.copy()
-    affine[:3, 3] += spacing / 4
-    affine[:3, :3] *= 2
-    grid = Grid((image.shape[1], image.shape[2], image.shape[3]), affine)
-    device = next(net.parameters()).device
-    whole = pad(torch.stack([scaled(channel) for channel in image]), (_MARGIN,) * 6)[None].to(device)
+    image, grid = on_voxels(mr, config.spacing)
 
     def shares(window: Tensor) -> Tensor:
-        # Scaled one by one, as training samples are.
-        window = torch.stack([torch.stack([scaled(w, _DIMMEST) for w in each]) for each in window])
         found = net(window).float().softmax(dim=1)
         return (found + net(window.flip(2)).float().softmax(dim=1).flip(2)) / 2 if flips else found
 
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-        share = sliding_window_inference(whole, config.shape, 1, shares, overlap=0.5, mode="gaussian")
-    m = _MARGIN
-    return Volume(share[0, :, m:-m, m:-m, m:-m].float().cpu().clone(), grid, Quantity.PROBABILITY, mr.frame)
+    share = through_windows(image, net, shares, config.shape)
+    return Volume(share, grid, Quantity.PROBABILITY, mr.frame)
 
 
 def segment(mr: Volume, net: nn.Module, config: TissueNet | None = None) -> Volume:

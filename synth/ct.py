@@ -126,7 +126,7 @@ def true_ct(
     labels = subject.labels
     # The anatomy may have drawn how dense its bone is; what is left here is the scanner's and the marrow's.
     bone = float(subject.traits.get("anatomy", {}).get("bone_density", 1.0))
-    hu, traits = _hounsfield(recipe, bone, generator)
+    hu, traits = ct_numbers(recipe, bone, generator)
     codes, golden = textured(labels, 4.0, generator), crowns(labels)
     if golden is not None:
         codes[golden] = N_CODES
@@ -156,8 +156,18 @@ def true_ct(
     return volumes, traits
 
 
-def _hounsfield(recipe: CtRecipe, bone: float, generator: torch.Generator) -> tuple[Table, dict[str, Any]]:
-    """CT number of each tissue of one subject at each level of its texture."""
+def ct_numbers(recipe: CtRecipe, bone: float, generator: torch.Generator) -> tuple[Table, dict[str, Any]]:
+    """CT number of each tissue of one subject at each level of its texture, and what was drawn.
+
+    Parameters
+    ----------
+    recipe
+        Scanner and variation.
+    bone
+        Density of this subject's bone, relative to the mean.
+    generator
+        Draws the subject's deviations.
+    """
     hu = mean_hu()
     cortical, trabecular = (bone * uniform(generator, r) for r in (recipe.cortical, recipe.trabecular))
     shift = recipe.variation * torch.randn(len(hu), generator=generator).clamp(-2, 2)

@@ -18,8 +18,9 @@ from imaging.brightness import scaled
 from imaging.shapes import Mask
 from imaging.tissue import BRAIN, TUMOUR, Tissue
 
-from .looks import N_CLUSTERS, SEQUENCES, Look, physical_look, random_look
+from .looks import N_CLUSTERS, Look, physical_look, random_look
 from .quick_scan import Scan, scanned
+from .randomisation import ANY, Randomisation
 from .subject import Subject
 
 _KNOTS = 24.0  # between knots of the deformation (mm)
@@ -31,74 +32,6 @@ _STEEPEST = 0.9  # of the displacement's change in a millimetre: below 1 nothing
 Labels = UInt8[Tensor, "i j k"]
 Image = Float[Tensor, "i j k"]
 Images = Float[Tensor, "c i j k"]
-
-
-@dataclass(frozen=True)
-class Randomisation:
-    """How much samples differ.
-
-    Parameters
-    ----------
-    shape, spacing
-        Lattice of a sample: voxels and their size (mm).
-    rotation
-        Greatest rotation about each axis (degrees).
-    scale
-        Greatest change of size along each axis, as a share.
-    shift
-        Greatest offset of the sample's centre from the head's (mm).
-    deformation
-        Standard deviation of the smooth displacement at its knots (mm).
-    randomised
-        Share of samples with random instead of physical contrast.
-    artefacts
-        Share of samples with each artefact; 0 for clean images.
-    stripped
-        Share of samples without skull and scalp, as public tumour sets have them.
-    cut
-        Greatest part of the sample that its field of view leaves out at each face (mm); half of the samples
-        are cut, and what is left out is dark and counts as outside.
-    lesions
-        Share of samples that are centred on a tumour, where the head has one: tumours are few voxels.
-    contrasts
-        Sequences of a sample's channels, as :func:`synth.looks.physical_look` names them; with none, one
-        channel of any contrast.
-    missing
-        Share of channels that are left out and stay 0, never all of a sample's.
-
-    Raises
-    ------
-    ValueError
-        If a size is not positive, a share lies outside 0..1, or there is no such sequence.
-    """
-
-    shape: tuple[int, int, int] = (128, 128, 128)
-    spacing: float = 1.0
-    rotation: float = 15.0
-    scale: float = 0.12
-    shift: float = 12.0
-    deformation: float = 3.0
-    randomised: float = 0.5
-    artefacts: float = 0.3
-    stripped: float = 0.0
-    cut: float = 0.0
-    lesions: float = 0.0
-    contrasts: tuple[str, ...] = ()
-    missing: float = 0.0
-
-    def __post_init__(self) -> None:
-        if min(self.shape) < 8 or self.spacing <= 0:
-            raise ValueError(
-                f"expected 8 voxels a side or more of positive size, got {self.shape} of {self.spacing} mm"
-            )
-        for name in ("rotation", "scale", "shift", "deformation", "cut"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"expected {name} of 0 or more, got {getattr(self, name)}")
-        for name in ("randomised", "artefacts", "stripped", "lesions", "missing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"expected {name} as a share of 0 to 1, got {getattr(self, name)}")
-        if unknown := [name for name in self.contrasts if name not in SEQUENCES]:
-            raise ValueError(f"expected contrasts of {', '.join(SEQUENCES)}, got {unknown[0]!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,11 +134,12 @@ def sample(heads: Library, how: Randomisation, generator: torch.Generator) -> tu
     labels = _read(head, _places(head, heads.spacing, how, generator, about).to(device), how.shape)
     noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
     brain = _brain(labels) if float(torch.rand(1, generator=generator)) < how.stripped else None
-    images = [_scan(labels, brain, name, how, generator, noise) for name in how.contrasts or ("",)]
-    image = torch.stack(images)
+    names = how.contrasts or (ANY,)
+    image = torch.zeros((len(names), *how.shape), device=device)
+    for channel in _shown(len(names), how, generator):
+        image[channel] = _scan(labels, brain, names[channel], how, generator, noise)
     _cut(image, labels, how, generator)
-    image = torch.stack([scaled(channel) for channel in image])
-    return _without_some(image, how, generator), labels
+    return torch.stack([scaled(channel) for channel in image]), labels
 
 
 def _scan(
@@ -217,18 +151,23 @@ def _scan(
     noise: torch.Generator,
 ) -> Image:
     random = float(torch.rand(1, generator=generator)) < how.randomised
-    look = random_look(generator) if random else physical_look(generator, name)
+    sequence = how.sequences[_whole(generator, len(how.sequences))] if name == ANY else name
+    look = random_look(generator) if random else physical_look(generator, sequence)
     image = rendered(labels, look, noise)
     image = image if brain is None else image * brain
     return scanned(image, Scan.drawn(how.artefacts, how.spacing, generator), noise)
 
 
-def _without_some(image: Images, how: Randomisation, generator: torch.Generator) -> Images:
-    draws = torch.rand(len(image), generator=generator)
-    gone = draws < how.missing
-    gone[draws.argmax()] = False
-    image[gone.to(image.device)] = 0.0
-    return image
+def _shown(n: int, how: Randomisation, generator: torch.Generator) -> list[int]:
+    """Channels that a sample has: each but for a share that is missing, never none."""
+    draws = torch.rand(n, generator=generator)
+    there = draws >= how.missing
+    there[draws.argmax()] = True
+    return torch.nonzero(there)[:, 0].tolist()
+
+
+def _whole(generator: torch.Generator, n: int) -> int:
+    return int(torch.randint(n, (1,), generator=generator))
 
 
 def _cut(image: Images, labels: Labels, how: Randomisation, generator: torch.Generator) -> None:

@@ -71,7 +71,7 @@ class Scan:
 
 def scanned(image: Image, scan: Scan, noise: torch.Generator) -> Image:
     """The image that a scan makes of a perfect one; ``noise`` lives on the image's device."""
-    out = _blurred(image, scan.blur)
+    out = blurred(image, scan.blur)
     if scan.slices > 1:
         out = _sliced(out, scan.slices, scan.axis)
     if scan.wrap:
@@ -91,7 +91,7 @@ def _normal(like: Image, sigma: float, noise: torch.Generator) -> Image:
     return torch.randn(like.shape, generator=noise, device=like.device).mul_(sigma)
 
 
-def _blurred(image: Image, sigma: tuple[float, float, float]) -> Image:
+def blurred(image: Image, sigma: tuple[float, float, float]) -> Image:
     """Gaussian along each axis, cut at two voxels; beyond the edge the nearest value holds."""
     out = image
     for axis, s in enumerate(sigma):
@@ -105,6 +105,8 @@ def _blurred(image: Image, sigma: tuple[float, float, float]) -> Image:
                 continue
             total.narrow(axis, off, n - off).add_(out.narrow(axis, 0, n - off), alpha=w[2 + off])
             total.narrow(axis, 0, n - off).add_(out.narrow(axis, off, n - off), alpha=w[2 + off])
+            total.narrow(axis, 0, off).add_(out.narrow(axis, 0, 1), alpha=w[2 + off])
+            total.narrow(axis, n - off, off).add_(out.narrow(axis, n - 1, 1), alpha=w[2 + off])
         out = total
     return out
 

@@ -14,7 +14,7 @@ from models.fit import Fit
 from models.unet import UNetConfig, unet
 from models.weights import load_weights, read_card
 from mr2ct.tissue_net import TissueNet
-from synth.on_the_fly import Randomisation
+from synth.randomisation import Randomisation
 
 SMALL = TissueRun(
     Heads(count=2, spacing=4.0),

@@ -13,7 +13,6 @@ from synth.looks import physical_look, random_look
 from synth.on_the_fly import (
     Library,
     OnTheFly,
-    Randomisation,
     _places,
     generator_of,
     library,
@@ -21,6 +20,7 @@ from synth.on_the_fly import (
     sample,
 )
 from synth.quick_scan import Scan, scanned
+from synth.randomisation import Randomisation
 from synth.subject import Subject
 
 STILL = Randomisation(

@@ -1,0 +1,92 @@
+"""A synthetic CT of one to four MRI of a head, with how far it may be off."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from imaging.resample import resample
+from imaging.volume import Quantity, Volume, expect_finite
+
+from .regression import RegressionNet, answer
+from .windows import on_voxels, through_windows
+
+_OVERLAP = 0.25  # of a window's side: more costs much and changes little
+
+
+@dataclass(frozen=True, eq=False)
+class SyntheticCt:
+    """A CT made of MRI, and standard deviations (HU) of what it may be off by, on one grid.
+
+    Parameters
+    ----------
+    ct
+        Hounsfield units.
+    aleatoric
+        What such an MRI leaves open, by the networks' own scales.
+    epistemic
+        How far networks that were trained apart disagree; 0 with one alone.
+    """
+
+    ct: Volume
+    aleatoric: Volume
+    epistemic: Volume
+
+    @property
+    def uncertainty(self) -> Volume:
+        """Both together."""
+        both = torch.hypot(self.aleatoric.data, self.epistemic.data)
+        return Volume(both, self.ct.grid, Quantity.HU_DEVIATION, self.ct.frame)
+
+
+def convert(mr: Volume, nets: Sequence[nn.Module], config: RegressionNet | None = None) -> SyntheticCt:
+    """A synthetic CT on the grid of the MRI.
+
+    Every other network sees the mirrored head, whose answer is mirrored back.
+
+    Parameters
+    ----------
+    mr
+        MR signal, any orientation, shape ``(c, i, j, k)``: as many contrasts as there are, in any order.
+    nets
+        Networks of one configuration, trained from different first weights.
+    config
+        What they were trained with.
+
+    Raises
+    ------
+    ValueError
+        If the volume is not finite MR signal, has more channels than the networks take, or there is no
+        network.
+    """
+    expect_finite(mr.expect(Quantity.MR))
+    config = config or RegressionNet()
+    n = config.net.inputs
+    if not 1 <= len(mr.data) <= n or not nets:
+        raise ValueError(
+            f"expected 1 to {n} contrasts and a network or more, got {len(mr.data)} and {len(nets)}"
+        )
+    image, grid = on_voxels(mr, config.spacing)
+    image = torch.cat([image, image.new_zeros(n - len(image), *image.shape[1:])])
+
+    def answered(window: Tensor) -> Tensor:
+        values, variances = [], []
+        for k, net in enumerate(nets):
+            value, scale = answer(net, window.flip(2) if k % 2 else window)
+            values.append(value.flip(1) if k % 2 else value)
+            # A Laplace distribution's variance is twice its scale's square.
+            variances.append(2 * (scale.flip(1) if k % 2 else scale) ** 2)
+        each = torch.stack(values, dim=1)
+        apart = each.var(dim=1, correction=0)
+        return torch.stack([each.mean(dim=1), torch.stack(variances).mean(dim=0), apart], dim=1)
+
+    hu, noise, apart = through_windows(image, nets[0], answered, config.shape, _OVERLAP)
+
+    def there(values: Tensor, quantity: Quantity) -> Volume:
+        return resample(Volume(values[None], grid, quantity, mr.frame), mr.grid)
+
+    def deviation(variance: Tensor) -> Volume:
+        return there(variance.clamp(min=0).sqrt(), Quantity.HU_DEVIATION)
+
+    return SyntheticCt(there(hu, Quantity.HU), deviation(noise), deviation(apart))

@@ -1,0 +1,61 @@
+"""The training of the network of CT numbers, as a command."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from app import train_mr2ct as training
+from app.cli_train import train_app
+from app.train_mr2ct import WEIGHTS, Mr2ctRun
+from app.training_heads import Heads
+from models.fit import Fit
+from models.unet import UNetConfig, unet
+from models.weights import load_weights, read_card
+from mr2ct.regression import RegressionNet
+from synth.randomisation import ANY, Randomisation
+
+NET = UNetConfig(inputs=2, outputs=2, features=(4, 4, 4, 4, 4, 4))
+
+
+def small(seed: int, start: Path | None) -> Mr2ctRun:
+    samples = Randomisation((64, 64, 64), 4.0, contrasts=(ANY,) * 2, missing=0.5)
+    fit = Fit(steps=2 if start is None else 1)
+    return Mr2ctRun(
+        Heads(count=2, spacing=4.0), samples, RegressionNet(4.0, (64, 64, 64), NET, fit), seed, start
+    )
+
+
+def test_the_command_leaves_weights_and_a_card_and_starts_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "Mr2ctRun", small)
+    words = ["mr2ct", "--budget", "1h", "--heads", "2", "--json"]
+    done = CliRunner().invoke(train_app, [*words, "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["steps"] == 2
+    card = read_card(tmp_path / "run" / WEIGHTS)
+    assert "Research use only" in card["limits"]
+    assert (card["config"]["spacing"], card["config"]["outputs"]) == (4.0, 2)
+    net = unet(NET)
+    load_weights(net, tmp_path / "run" / WEIGHTS)
+    asked = [
+        *words,
+        "--out",
+        str(tmp_path / "more"),
+        "--start",
+        str(tmp_path / "run" / WEIGHTS),
+        "--seed",
+        "1",
+    ]
+    done = CliRunner().invoke(train_app, asked)
+    assert done.exit_code == 0, done.output
+    other = unet(NET)
+    load_weights(other, tmp_path / "more" / WEIGHTS)
+    apart = [
+        float((a - b).detach().abs().max()) for a, b in zip(net.parameters(), other.parameters(), strict=True)
+    ]
+    assert 0 < max(apart) < 0.1  # one step away
+    assert torch.isfinite(torch.tensor(apart)).all()
