@@ -78,9 +78,11 @@ def quality(ct: Volume, truth: Volume, body: Mask) -> Quality:
         for name, part in classes(truth, body).items()
         if part.any()
     }
-    air = [body & (volume.data[0] < AIR_BELOW) for volume in (ct, truth)]
-    bones = {level: [body & (v.data[0] >= level) for v in (ct, truth)] for level in BONE_LEVELS}
-    away = _surfaces(*bones[BONE_LEVELS[0]], ct)
+    a, b = ct.data[0], truth.data[0]
+    air, their_air = body & (a < AIR_BELOW), body & (b < AIR_BELOW)
+    bones = {level: (body & (a >= level), body & (b >= level)) for level in BONE_LEVELS}
+    ours, theirs = bones[BONE_LEVELS[0]]
+    away = _surfaces(ours, theirs, ct)
     return Quality(
         mae=mae,
         bias=hu_bias(ct, truth, body),
@@ -88,8 +90,8 @@ def quality(ct: Volume, truth: Volume, body: Mask) -> Quality:
         ssim=ssim(ct, truth, body),
         ms_ssim=ms_ssim(ct, truth, body),
         tissues=tissues,
-        bone_dice={f"{level:g} HU": dice(*pair) for level, pair in bones.items()},
-        air_dice=dice(*air) if any(mask.any() for mask in air) else None,
+        bone_dice={f"{level:g} HU": dice(own, true) for level, (own, true) in bones.items()},
+        air_dice=dice(air, their_air) if (air | their_air).any() else None,
         bone_surface_mm=None if away is None else float(away.mean()),
         bone_surface_95_mm=None if away is None else float(np.percentile(away, 95)),
     )
