@@ -159,20 +159,31 @@ def pareto(
 
 @app.command()
 def mr2ct(
-    mri: Scan,
+    mri: Annotated[list[Path], typer.Argument(help="One to four scans of one head, each another contrast.")],
     out: Annotated[Path, typer.Option(help="A .nii.gz file, or a folder for a DICOM series.")],
+    uncertainty: Annotated[
+        Path | None, typer.Option(help="A .nii.gz file for its standard deviation (HU).")
+    ] = None,
+    weights: Annotated[
+        list[Path] | None, typer.Option(help="Networks of an ensemble (.safetensors); those that ship.")
+    ] = None,
+    bulk: Annotated[
+        bool, typer.Option("--bulk", help="No network: the aligned anatomy, one CT number a tissue.")
+    ] = False,
     series: Series = None,
+    device: Annotated[str, typer.Option(help="Where networks run: cpu, or cuda.")] = "cpu",
     as_json: Json = False,
 ) -> None:
-    """A synthetic CT of one MRI.
+    """A synthetic CT of one to four MRI of a head, on the first one's grid, with what it may be off by.
 
-    Example: `spindose mr2ct T1.nii.gz --out ct.nii.gz`
+    Example: `spindose mr2ct T1.nii.gz FLAIR.nii.gz --out ct.nii.gz --uncertainty sd.nii.gz`
     """
     with one_sentence(), progress_bar() as progress:
-        from .single import convert_scan
+        from .converted import Asked, convert_scans
 
-        facts = convert_scan(mri, out, progress, series)
-    answer(facts, [f"Synthetic CT: {out}"], as_json)
+        asked = Asked(tuple(mri), out, uncertainty, tuple(weights or ()), bulk, series, device)
+        facts = convert_scans(asked, progress)
+    answer(facts, [f"Synthetic CT: {out}, by {facts['method']}"], as_json)
 
 
 @app.command()

@@ -44,17 +44,6 @@ class Engine(Protocol):
 ENGINES: dict[str, Engine] = {"pencil-beam": calculate, "collapsed-cone": superpose}
 
 
-def convert_scan(mri: Path, out: Path, progress: Progress, series: int | None = None) -> dict[str, object]:
-    """A synthetic CT of one MRI, as a NIfTI file or a DICOM series, by the name of ``out``."""
-    scan = read_mr(mri, series=series)
-    ct = synthetic_ct(scan.volumes["mr"], progress).volumes["ct"]
-    if out.name.endswith((".nii", ".nii.gz")):
-        write_nifti(ct, out)
-    else:
-        write_ct(ct, scan.source, out)
-    return {"ct": str(out), "shape": ct.grid.shape, "spacing_mm": ct.grid.spacing.tolist()}
-
-
 def contour_scan(mri: Path, out: Path, progress: Progress, series: int | None = None) -> dict[str, object]:
     """Organs of one MRI: a synthetic CT with its RTSTRUCT, and NIfTI masks, in a folder."""
     scan = read_mr(mri, series=series)

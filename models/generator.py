@@ -4,6 +4,7 @@ It sees noisy bands, the planes of a condition, and what of the image is given; 
 labels, fill in missing contrasts and paint inside a region. diffusers saves and loads it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
@@ -87,6 +88,9 @@ class GeneratorConfig:
     spread
         Standard deviation that is left in a band, of 1, once the condition is known: the U-Net then answers
         only what the noisy bands do not foretell of a velocity by themselves. 0 for an answer as it is.
+    waves
+        Waves along each axis that tell the network where in the image a band lies, the first of them half a
+        period long: what has no condition has no other way to know. 0 for none.
 
     Raises
     ------
@@ -106,6 +110,7 @@ class GeneratorConfig:
     render_share: float = 0.0
     band_std: tuple[float, ...] = ()
     spread: float = 0.0
+    waves: int = 0
 
     def __post_init__(self) -> None:
         if self.space not in (2, 3) or not 1 <= self.contrasts <= 64 or not 0 <= self.classes <= 256:
@@ -128,6 +133,8 @@ class GeneratorConfig:
             )
         if not 0 <= self.spread <= 10 or (self.spread and self.predicts is Predicts.NOISE):
             raise ValueError(f"expected a spread from 0 to 10, and 0 of noise, got {self.spread}")
+        if not 0 <= self.waves <= 16:
+            raise ValueError(f"expected 0 to 16 waves along an axis, got {self.waves}")
         if len(self.band_std) not in (0, self.bands) or not all(0 < s < 1e6 for s in self.band_std):
             raise ValueError(f"expected {self.bands} positive deviations of bands, got {self.band_std}")
 
@@ -175,7 +182,7 @@ SMALL = GeneratorConfig(
     space=3, contrasts=4, classes=12, embedded=12, channels=(32, 48, 64), blocks=1, widths=7, spread=0.2
 )
 FULL = replace(SMALL, channels=(64, 96, 128))
-LABELS = replace(SMALL, classes=0, channels=(16, 32, 48), spread=1.0)
+LABELS = replace(SMALL, classes=0, channels=(16, 32, 32), spread=1.0, waves=4)
 
 
 class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -199,7 +206,7 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         embedded = how.embedded * cell if how.classes else 0
         inner = DiffusionModelUNet(
             spatial_dims=how.space,
-            in_channels=2 * how.bands + how.contrasts + embedded,
+            in_channels=2 * how.bands + how.contrasts + embedded + 2 * how.waves * how.space,
             out_channels=how.bands,
             channels=how.channels,
             num_res_blocks=how.blocks,
@@ -241,9 +248,24 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
         seen = [heard, to_bands(given, self.settings.std), self.pool(known)]
         if self.embed is not None:
             seen.append(haar(self.embed(condition)).to(bands.dtype))
+        if self.settings.waves:
+            seen.append(_places(bands, self.settings.waves))
         x = torch.cat(seen, dim=1).contiguous(memory_format=self.layout)
         answer: Tensor = self.net(x, timesteps=time * _CLOCK, class_labels=width).float().contiguous()
         return _velocity(answer, bands, t, spread) if spread else answer
+
+
+def _places(bands: Bands, waves: int) -> Float[Tensor, "b _ *h"]:
+    """Sines and cosines of where each band lies along each axis, alike for all of a batch."""
+    told = []
+    for axis, n in enumerate(bands.shape[2:], start=2):
+        at = torch.linspace(-math.pi / 2, math.pi / 2, n, device=bands.device, dtype=bands.dtype)
+        phases = torch.arange(1, waves + 1, device=bands.device)[:, None] * at
+        each = torch.cat([phases.sin(), phases.cos()])
+        shape = [1, 2 * waves] + [1] * (bands.ndim - 2)
+        shape[axis] = n
+        told.append(each.reshape(shape).expand(len(bands), -1, *bands.shape[2:]))
+    return torch.cat(told, dim=1)
 
 
 def _trust(t: Tensor, spread: float) -> Tensor:

@@ -83,6 +83,29 @@ def test_answers_depend_on_all_that_the_network_is_told() -> None:
         )
 
 
+def test_a_generator_with_waves_knows_where_a_band_lies() -> None:
+    """The same bands everywhere give the same answer inside, unless the network is told the place."""
+    for waves, tells in ((0, False), (2, True)):
+        how = replace(TINY, classes=0, waves=waves)
+        net = build(how, 1).eval()
+        for weight in net.parameters():
+            nn.init.normal_(weight, std=0.05, generator=torch.Generator().manual_seed(0))
+        sides = (32,) * how.space
+        bands = torch.ones(1, how.bands, *[n // 2 for n in sides])
+        nothing = torch.zeros(1, how.contrasts, *sides)
+        x = net.net.conv_in  # what the first convolution sees
+        seen: list[torch.Tensor] = []
+        x.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
+        net(bands, torch.ones(1), torch.zeros(1, dtype=torch.long), nothing[:, :0], nothing, nothing)
+        same = bool((seen[0] == seen[0].flatten(2)[..., :1].reshape(1, -1, *[1] * how.space)).all())
+        assert same is not tells
+        if tells:  # the middle of the first sine is its zero, both ends of it are the extremes
+            assert seen[0].shape[1] == 2 * how.bands + how.contrasts + 4 * how.space
+            first = seen[0][0, -4 * how.space]
+            assert float(first.flatten()[0]) == pytest.approx(-1, abs=1e-6)
+            assert float(first.flatten()[-1]) == pytest.approx(1, abs=1e-6)
+
+
 def test_half_precision_answers_in_single() -> None:
     net, width = awake(TINY_3D), torch.zeros(2, dtype=torch.long)
     with torch.no_grad():
