@@ -29,8 +29,8 @@ class Mr2ctRun:
     heads
         Heads that pairs come from.
     samples
-        How they differ; contrasts are in any order, six in ten of them missing, and none is a proton density,
-        so that there is one to be tested on that no step has seen.
+        How they differ; contrasts are in any order, six in ten of them missing. Gradient echoes (T2*) are
+        none of them, so that there is a contrast to be tested on that no step has seen.
     recipe
         Network and training.
     seed
@@ -50,7 +50,6 @@ class Mr2ctRun:
             randomised=0.2,
             cut=30.0,
             contrasts=(ANY,) * 4,
-            sequences=("t1", "t1", "t1c", "t2", "flair"),
             missing=0.6,
         )
     )

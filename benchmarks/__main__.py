@@ -32,6 +32,7 @@ _BESIDE = {
     "cohort_heads",
     "cohort_ablation",
     "real_heads",
+    "synthetic_ct",
     "generators",
     "generator_slices",
     "generator_overfit",
