@@ -40,6 +40,28 @@ def evaluate_dose(
     answer(found, lines(found), as_json)
 
 
+@evaluate_app.command("ct")
+def evaluate_ct(
+    ct: Annotated[Path, typer.Argument(help="The synthetic CT: NIfTI or a DICOM series.")],
+    truth: Annotated[Path, typer.Option(help="The true CT, registered to it: NIfTI or a DICOM series.")],
+    mri: Annotated[Path | None, typer.Option(help="The MRI that it was made of, for its alignment.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Where to score (NIfTI); the body of the true CT otherwise.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="A .png file of both and their difference.")] = None,
+    as_json: Json = False,
+) -> None:
+    """SynthRAD's figures of a synthetic CT, by tissue, of bone and cavities, with baselines beside.
+
+    Example: `spindose evaluate ct sct.nii.gz --truth ct.nii.gz --mri t1.nii.gz --picture sct.png --json`
+    """
+    with one_sentence():
+        from .evaluate_ct import Asked, evaluate_ct, lines
+
+        found = evaluate_ct(Asked(ct, truth, mri, mask, picture))
+    answer(found, lines(found), as_json)
+
+
 @evaluate_app.command("plan")
 def evaluate_plan(
     plan: Annotated[
