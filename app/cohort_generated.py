@@ -28,7 +28,7 @@ from synth.conditions import (
     TUMOUR,
     ConditionClass,
     classes_of,
-    from_bits,
+    from_drawn_bits,
     planes,
     tissues_of,
 )
@@ -245,7 +245,7 @@ def _head(drawing: _Drawing, recipe_hash: str, k: int) -> tuple[Tensor, Grid, di
     noise = stage_generator(labeller.weights, job.seed, k, "labels")
     bits = draw(labeller, torch.zeros(0, *lattice.shape), noise)
     grid = lattice.about(np.zeros(3))
-    return from_bits(bits[None])[0], grid, {"generator_of_labels": labeller.told()}
+    return from_drawn_bits(bits[None])[0], grid, {"generator_of_labels": labeller.told()}
 
 
 def on_lattice(labels: Volume, lattice: Lattice) -> tuple[Tensor, Grid]:

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from synth.conditions import N_CLASSES, TUMOUR, from_bits
+from synth.conditions import N_CLASSES, TUMOUR, from_bits, from_drawn_bits
 
 
 def sheet(drawn: Tensor, real: Tensor, conditions: Tensor, sentence: str, path: Path) -> None:
@@ -43,7 +43,7 @@ def sheet(drawn: Tensor, real: Tensor, conditions: Tensor, sentence: str, path: 
 
 def _row(condition: Tensor, real: Tensor, drawn: Tensor) -> list[Tensor]:
     if len(condition) == 0:  # label maps, drawn from nothing
-        maps = from_bits(torch.cat([real[None], drawn])).float() / (N_CLASSES - 1) * 2 - 1
+        maps = torch.cat([from_bits(real[None]), from_drawn_bits(drawn)]).float() / (N_CLASSES - 1) * 2 - 1
         return [one[..., one.shape[-1] // 2].T.flip(0) for one in maps]
     if real.ndim == 3:
         return [2 * condition.amax(0) - 1, real[0], *(one[0] for one in drawn)]

@@ -11,6 +11,8 @@ from torch import Tensor
 from imaging import brats
 from imaging.tissue import BONE, Tissue
 
+from .quick_scan import blurred
+
 
 class ConditionClass(IntEnum):
     """Class of a voxel, and the plane of a volume's condition that holds it."""
@@ -66,6 +68,7 @@ TISSUE_OF: dict[ConditionClass, Tissue] = {
 }
 
 N_CLASSES = len(ConditionClass)
+_SMOOTH = 0.8  # voxels
 N_BITS = 4
 
 Numbers = Integer[Tensor, "*space"]
@@ -201,6 +204,15 @@ def from_bits(bits: Float[Tensor, "b bits *space"]) -> ClassBatch:
         found[product > best] = number
         best = torch.maximum(best, product)
     return found
+
+
+def from_drawn_bits(bits: Float[Tensor, "b bits i j k"]) -> Integer[Tensor, "b i j k"]:
+    """The class map that drawn bits mean: noise that a generator's steps leave is alone in its voxel.
+
+    So each bit is first averaged with its neighbours by a Gaussian of 0.8 voxels.
+    """
+    smooth = torch.stack([torch.stack([blurred(bit, (_SMOOTH,) * 3) for bit in one]) for one in bits])
+    return from_bits(smooth)
 
 
 def _codes(device: torch.device) -> Float[Tensor, "k bits"]:

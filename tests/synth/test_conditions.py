@@ -15,6 +15,7 @@ from synth.conditions import (
     classes_of,
     drawn_known,
     from_bits,
+    from_drawn_bits,
     planes,
     tissues_of,
     to_bits,
@@ -87,6 +88,18 @@ def test_analog_bits_come_back_as_the_classes_they_were() -> None:
     assert torch.equal(from_bits(bits), classes)
     noisy = bits + 0.99 * (2 * torch.rand(bits.shape, generator=seeded()) - 1)
     assert torch.equal(from_bits(noisy), classes)
+
+
+def test_noise_that_is_alone_in_its_voxel_is_drawn_over() -> None:
+    classes = torch.zeros(1, 16, 16, 16, dtype=torch.uint8)
+    classes[:, 8:] = ConditionClass.ET
+    bits = to_bits(classes)
+    wrong = torch.rand(1, 1, 16, 16, 16, generator=seeded()) < 0.05
+    found = torch.where(wrong, -bits, bits)
+    assert float((from_bits(found) != classes).float().mean()) > 0.03
+    off = from_drawn_bits(found) != classes
+    assert float(off.float().mean()) < 0.003
+    assert torch.equal(from_drawn_bits(bits), classes)  # a flat border stays where it is
 
 
 def test_bits_of_no_class_are_taken_for_the_nearest() -> None:
