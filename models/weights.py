@@ -57,11 +57,21 @@ def load_weights(net: nn.Module, path: Path) -> Mapping[str, Any]:
     return card
 
 
-def start_from(net: nn.Module, path: Path) -> Mapping[str, Any]:
+def start_from(net: nn.Module, path: Path, *, partly: bool = False) -> Mapping[str, Any]:
     """Fills a network with the weights of one that saw fewer channels, and gives their card.
 
     A convolution that takes so many times more channels sees each of them as the other saw its own, and
     their mean in the end.
+
+    Parameters
+    ----------
+    net
+        Filled in place.
+    path
+        Weights with their card.
+    partly
+        Whether layers of another shape, up to half of them, may keep the weights that they have: networks
+        that answer another question share what they see.
 
     Raises
     ------
@@ -75,6 +85,10 @@ def start_from(net: nn.Module, path: Path) -> Mapping[str, Any]:
         if given is not None and given.ndim > 1 and given.shape != own.shape:
             times = own.shape[1] // given.shape[1]
             state[name] = given.repeat(1, times, *[1] * (given.ndim - 2)) / max(times, 1)
+    if partly:
+        own = net.state_dict()
+        fits = {name: t for name, t in state.items() if name in own and own[name].shape == t.shape}
+        state = own | fits if 2 * len(fits) >= len(own) else {}
     try:
         net.load_state_dict(state)
     except RuntimeError:

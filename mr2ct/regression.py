@@ -119,12 +119,12 @@ def train(
     seed
         Of the first weights.
     start
-        Weights of such a network to start from.
+        Weights to start from, of such a network or of one of tissues, which sees alike.
     """
     torch.manual_seed(seed)
     net = unet(config.net)
     if start is not None:
-        start_from(net, start)
+        start_from(net, start, partly=True)
     net = net.to(device)
     took = fit({"net": net}, samples, _losses, config.fit, folder, progress, seed)
     return net, took

@@ -260,3 +260,20 @@ def test_a_network_of_more_channels_starts_from_one_of_fewer(tmp_path: Path) -> 
     assert torch.allclose(many(x.repeat(1, 3, 1)), few(x), atol=2e-3)
     with pytest.raises(ValueError, match="like this one"):
         start_from(nn.Conv1d(6, 4, 1), tmp_path / "few.safetensors")
+
+
+def test_a_network_of_another_answer_starts_from_the_layers_of_one_shape(tmp_path: Path) -> None:
+    def net(answers: int) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, answers))
+
+    one, other = net(5), net(2)
+    save_weights(one.state_dict(), card(), tmp_path / "one.safetensors")
+    own = {name: t.clone() for name, t in other.state_dict().items()}
+    start_from(other, tmp_path / "one.safetensors", partly=True)
+    found = other.state_dict()
+    assert all(
+        torch.allclose(found[f"{n}.weight"], one.state_dict()[f"{n}.weight"], atol=1e-3) for n in (0, 1)
+    )
+    assert torch.equal(found["2.weight"], own["2.weight"])
+    with pytest.raises(ValueError, match="like this one"):
+        start_from(nn.Sequential(nn.Linear(3, 7)), tmp_path / "one.safetensors", partly=True)
