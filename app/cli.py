@@ -165,7 +165,7 @@ def mr2ct(
         Path | None, typer.Option(help="A .nii.gz file for its standard deviation (HU).")
     ] = None,
     weights: Annotated[
-        list[Path] | None, typer.Option(help="Networks of an ensemble (.safetensors); those that ship.")
+        list[Path] | None, typer.Option(help="Networks of an ensemble (.safetensors), of train mr2ct.")
     ] = None,
     bulk: Annotated[
         bool, typer.Option("--bulk", help="No network: the aligned anatomy, one CT number a tissue.")

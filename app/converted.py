@@ -45,7 +45,7 @@ class Asked:
     uncertainty
         A NIfTI file for the standard deviation (HU), or None.
     weights
-        Networks of an ensemble; those that ship with none.
+        Networks of an ensemble; with none those that ship, or the aligned anatomy while none do.
     bulk
         Whether the aligned anatomy with one CT number a tissue is asked for, which needs no network.
     series
@@ -77,11 +77,17 @@ def convert_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
         )
     if asked.uncertainty is not None and not asked.uncertainty.name.endswith(_NIFTI):
         raise ValueError(f"expected --uncertainty to end in .nii or .nii.gz, got {asked.uncertainty.name}")
-    nets, config = ([], RegressionNet()) if asked.bulk else read_nets(asked.weights, asked.device)
+    bulk = asked.bulk or (not asked.weights and not shipped())
+    if bulk and not asked.bulk and (len(asked.mri) > 1 or asked.uncertainty):
+        raise ValueError(
+            "expected --weights for several contrasts or --uncertainty, since none ship yet, got none; "
+            "train them with `spindose train mr2ct`"
+        )
+    nets, config = ([], RegressionNet()) if bulk else read_nets(asked.weights, asked.device)
     scans = [read_mr(path, series=asked.series) for path in asked.mri]
     first, source = scans[0].volumes["mr"], scans[0].source
     facts: dict[str, Any] = {"shape": list(first.grid.shape), "spacing_mm": first.grid.spacing.tolist()}
-    if asked.bulk:
+    if bulk:
         ct = synthetic_ct(first, progress).volumes["ct"]
         _write_ct(ct, source, asked.out)
         return {"ct": str(asked.out), "method": "bulk densities of the aligned anatomy", **facts}
@@ -101,6 +107,11 @@ def convert_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
     }
 
 
+def shipped() -> list[Path]:
+    """Weights of the networks that ship; none yet."""
+    return sorted(_ZOO.glob("mr2ct-*.safetensors"))
+
+
 def read_nets(weights: Sequence[Path] = (), device: str = "cpu") -> tuple[list[nn.Module], RegressionNet]:
     """Networks of one ensemble and what they were trained with: given ones, or those that ship.
 
@@ -109,9 +120,11 @@ def read_nets(weights: Sequence[Path] = (), device: str = "cpu") -> tuple[list[n
     ValueError
         If there are none, one is of another kind, or they differ in their configuration.
     """
-    paths = list(weights) or sorted(_ZOO.glob("mr2ct-*.safetensors"))
+    paths = list(weights) or shipped()
     if not paths:
-        raise ValueError("expected --weights, since none ship here, got none; train them, or take --bulk")
+        raise ValueError(
+            "expected networks to make a CT with, got none; train them with `spindose train mr2ct`"
+        )
     configs = [_config(read_card(path)) for path in paths]
     if any(config != configs[0] for config in configs):
         raise ValueError("expected networks of one configuration as an ensemble, got different ones")

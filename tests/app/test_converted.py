@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from app import converted
 from app.cli import app
 from app.converted import read_nets
 from imaging.grid import axial
@@ -88,7 +89,8 @@ def test_heads_that_lie_apart_are_refused_and_nothing_is_written(tmp_path: Path)
     assert not (tmp_path / "ct.nii.gz").exists()
 
 
-def test_what_does_not_go_together_gets_one_sentence(tmp_path: Path) -> None:
+def test_what_does_not_go_together_gets_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converted, "_ZOO", tmp_path / "zoo")
     scan = head(tmp_path / "t1.nii.gz")
     net, other = saved(tmp_path / "net-0.safetensors"), saved(tmp_path / "net-1.safetensors", spacing=4.0)
     strange = saved(tmp_path / "net-2.safetensors", name="tissues")
@@ -100,6 +102,7 @@ def test_what_does_not_go_together_gets_one_sentence(tmp_path: Path) -> None:
         ([scan, *out, "--weights", net, "--uncertainty", tmp_path / "sd"], "end in .nii or .nii.gz"),
         ([scan, scan, scan, *out, "--weights", net], "1 to 2 contrasts"),
         ([scan, *out, "--weights", net, "--device", "abacus"], "--device such as cpu"),
+        ([scan, scan, *out], "--weights for several contrasts"),
     ):
         code, _, err = run(*words)
         assert code == 2, words
