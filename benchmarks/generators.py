@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .parts import Targets, missed, ours
-from .record import report
+from .record import report, stored
 
 _ROOT = Path(__file__).parents[1]
 _ZOO = _ROOT / "models" / "zoo"
@@ -50,7 +50,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cohort", type=Path)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "generators")
+    parser.add_argument("--stored", action="store_true")
     asked = parser.parse_args()
+    if asked.stored:
+        return _told(*(stored(part) for part in ("generator_slices", "generator_volumes")))
     if "SPINDOSE_DATA" not in os.environ:
         print("skipped: SPINDOSE_DATA names no data folder")
         return 0
@@ -64,6 +67,10 @@ def main() -> int:
         *("--scans", str(scans / "brats_met_00110")),
         *("--work", str(asked.work / "volumes")),
     )
+    return _told(slices, volumes)
+
+
+def _told(slices: Mapping[str, Any], volumes: Mapping[str, Any]) -> int:
     figures = {kind: side_by_side(kind, slices, volumes) for kind in KINDS}
     not_met = []
     for kind in KINDS:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 _HERE = Path(__file__).parent
 # Processes that wanted a core before this one worked: above a few tenths, times are too long.
@@ -25,6 +26,12 @@ def report(name: str, figures: Figures, *, keep: bool = True) -> None:
         (_HERE / "results").mkdir(exist_ok=True)
         (_HERE / "results" / f"{name}.json").write_text(line + "\n")
     print(line)
+
+
+def stored(name: str) -> dict[str, Any]:
+    """The figures that a benchmark has reported before, with the commit that they are of."""
+    kept = json.loads((_HERE / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return {**kept["figures"], "commit": kept["commit"]}
 
 
 def say(title: str, share: float) -> None:
