@@ -20,7 +20,7 @@ from synth.recipe import fingerprint
 ZOO = Path(next(iter(models.__path__))) / "zoo"
 PIPELINES = sorted(path.parent for path in ZOO.glob("*/model_index.json"))
 SLICES = [path for path in PIPELINES if path.name.endswith("slices")]
-VOLUMES = {"diffusion-small": ("shortcut", 1)}
+VOLUMES = {"diffusion-small": ("shortcut", 1), "gan-small": ("one-pass", 1)}
 FEW = {"diffusion-slices": ("shortcut", 2), "gan-slices": ("one-pass", 1)}
 
 
