@@ -68,7 +68,7 @@ TISSUE_OF: dict[ConditionClass, Tissue] = {
 }
 
 N_CLASSES = len(ConditionClass)
-_SMOOTH = 0.8  # voxels
+_SMOOTH = 1.0  # voxel
 N_BITS = 4
 
 Numbers = Integer[Tensor, "*space"]
@@ -209,7 +209,7 @@ def from_bits(bits: Float[Tensor, "b bits *space"]) -> ClassBatch:
 def from_drawn_bits(bits: Float[Tensor, "b bits i j k"]) -> Integer[Tensor, "b i j k"]:
     """The class map that drawn bits mean: noise that a generator's steps leave is alone in its voxel.
 
-    So each bit is first averaged with its neighbours by a Gaussian of 0.8 voxels.
+    So each bit is first averaged with its neighbours by a Gaussian of one voxel.
     """
     smooth = torch.stack([torch.stack([blurred(bit, (_SMOOTH,) * 3) for bit in one]) for one in bits])
     return from_bits(smooth)

@@ -14,7 +14,7 @@ from app.slice_examples import pictures
 from imaging.slices import read_slices, split_by_blocks
 from models.weights import CARD
 from synth.case import subject_of
-from synth.conditions import ConditionClass, box_planes, planes
+from synth.conditions import TUMOUR, ConditionClass, box_planes, from_drawn_bits, planes
 from synth.recipe import fingerprint
 
 ZOO = Path(next(iter(models.__path__))) / "zoo"
@@ -25,7 +25,7 @@ FEW = {"diffusion-slices": ("shortcut", 2), "gan-slices": ("one-pass", 1)}
 
 
 def test_both_kinds_ship_and_all_weights_are_small() -> None:
-    assert {path.name for path in PIPELINES} == {*FEW, *VOLUMES}
+    assert {path.name for path in PIPELINES} == {*FEW, *VOLUMES, "labels-small"}
     files = [*ZOO.rglob("*.safetensors")]
     assert max(path.stat().st_size for path in files) <= 16 * 2**20
     assert sum(path.stat().st_size for path in files) <= 96 * 2**20
@@ -78,6 +78,29 @@ def test_a_drawn_volume_is_a_head_in_air_whose_oedema_shines_in_flair(name: str)
     assert mean(t2, ConditionClass.CSF) - mean(t2, ConditionClass.WHITE) > 0.1
     assert mean(t1, ConditionClass.WHITE) - mean(t1, ConditionClass.CSF) > 0.05
     assert mean(t1c, ConditionClass.ET) - mean(t1c, ConditionClass.NCR) > 0.02
+
+
+def test_drawn_label_maps_are_heads_in_air_that_have_tumours() -> None:
+    drawer = read_drawer(ZOO / "labels-small")
+    lattice = lattice_of(drawer)
+    cc = lattice.spacing**3 / 1000
+    brain = torch.tensor([ConditionClass.CSF, ConditionClass.GREY, ConditionClass.WHITE, *TUMOUR])
+    tumours = []
+    for seed in range(2):
+        bits = draw(drawer, torch.zeros(0, *lattice.shape), torch.Generator().manual_seed(seed))
+        classes = from_drawn_bits(bits[None])[0]
+        edges = torch.cat([classes[[0, -1]].flatten(), classes[:, [0, -1]].flatten()])
+        assert float((edges == ConditionClass.OUTSIDE).float().mean()) > 0.9
+        inside = torch.isin(classes, brain)
+        assert 800 < float(inside.sum()) * cc < 2200
+        # Something lies between the brain and the air nearly everywhere.
+        touching = sum(
+            int((inside & (classes.roll(1, axis) == ConditionClass.OUTSIDE)).sum()) for axis in range(3)
+        )
+        assert touching < 0.03 * float(inside.sum())
+        tumours.append(float((classes >= min(TUMOUR)).sum()) * cc)
+    assert max(tumours) > 1
+    assert max(tumours) < 400
 
 
 @pytest.mark.data
