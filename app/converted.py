@@ -20,6 +20,7 @@ from imaging.volume import Volume
 from models.unet import UNetConfig, unet
 from models.weights import load_weights, read_card
 from mr2ct.convert import convert
+from mr2ct.domain import expect_head_scan
 from mr2ct.regression import RegressionNet
 
 from .console import Progress
@@ -85,6 +86,8 @@ def convert_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
         )
     nets, config = ([], RegressionNet()) if bulk else read_nets(asked.weights, asked.device)
     scans = [read_mr(path, series=asked.series) for path in asked.mri]
+    for scan in scans:
+        expect_head_scan(scan.volumes["mr"])
     first, source = scans[0].volumes["mr"], scans[0].source
     facts: dict[str, Any] = {"shape": list(first.grid.shape), "spacing_mm": first.grid.spacing.tolist()}
     if bulk:
