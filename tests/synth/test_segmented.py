@@ -35,8 +35,9 @@ class Boxes(Dataset[dict[str, Tensor]]):
         }
 
 
-def config(steps: int = 80) -> SegmenterConfig:
-    how = Fit(steps=steps, batch=2, learning_rate=2e-2, warmup=5, average=0.9)
+def config(steps: int = 200) -> SegmenterConfig:
+    # Processors round bfloat16 each in their own way: enough steps for all of them.
+    how = Fit(steps=steps, batch=2, learning_rate=1e-2, warmup=10, average=0.9)
     return SegmenterConfig(NET, (1, 2), SHAPE, how)
 
 
