@@ -70,8 +70,9 @@ def evaluate_ct(asked: Asked) -> dict[str, Any]:
     truth, _ = read_scan(asked.truth, Quantity.HU)
     ct = resample(given, truth.grid)
     ct = replace(ct, frame=truth.frame)
-    body = body_of(truth) if asked.mask is None else _mask(asked.mask, truth)
-    overlap = dice(body_of(truth), body_of(ct))
+    seen = body_of(truth)
+    body = seen if asked.mask is None else _mask(asked.mask, truth)
+    overlap = dice(seen, body_of(ct))
     if overlap < _SAME_HEAD:
         raise ValueError(
             f"expected a true CT that lies where the synthetic one does, got bodies of Dice {overlap:.2f}; "

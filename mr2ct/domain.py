@@ -36,7 +36,7 @@ def expect_head_scan(mr: Volume) -> None:
             raise ValueError("expected an MRI with signal in it, got one that is empty; export it again")
         seen = channel > _SIGNAL * top
         share = float((channel[seen] == top).float().mean())
-        if share > _SATURATED and not _is_mask(channel):
+        if share > _SATURATED:
             raise ValueError(
                 f"expected an MRI that is not saturated, got {100 * share:.0f} % of its signal at the "
                 "greatest value; export it without clipping"
@@ -46,11 +46,6 @@ def expect_head_scan(mr: Volume) -> None:
                 f"expected an MRI without gaps, got {missing} planes without signal between others; "
                 "export it again, or crop it"
             )
-
-
-def _is_mask(channel: torch.Tensor) -> bool:
-    """Two values alone: a phantom or a mask, whose greatest value is no sign of clipping."""
-    return bool(((channel == channel.max()) | (channel == channel.min())).all())
 
 
 def _gaps(channel: torch.Tensor, seen: Mask, axis: int) -> int:

@@ -40,7 +40,8 @@ def head(path: Path, shift: float = 0.0) -> Path:
     grid = axial(np.full(3, -120.0), np.full(3, 120.0), (5.0, 5.0, 5.0))
     at = torch.from_numpy(np.moveaxis(np.indices(grid.shape), 0, -1) * 5.0 - 117.5).float()
     ball = (at - torch.tensor([shift, 0.0, 0.0])).norm(dim=-1) < 90
-    write_nifti(Volume(300.0 * ball[None].float(), grid, Quantity.MR), path)
+    signal = (300.0 + at[..., 2]) * ball  # a clipped scan alone has one value in all of a head
+    write_nifti(Volume(signal[None], grid, Quantity.MR), path)
     return path
 
 

@@ -95,7 +95,7 @@ def _check_delivery(case, made):
     unseen = leak * sum(beam.mu for beam in beams) * 0.012 if "x" not in machine.jaws else 0.0
     # Pixels of 1 mm stand for bixels of 2.5 mm that leaves cut.
     excess = dose - seen
-    assert float(excess.min()) > -0.085
+    assert float(excess.min()) > -0.08
     assert float(excess.max()) < 0.085 + unseen
     assert -0.01 < float(excess.mean()) < 0.01 + unseen
     assert float(dose[regions["T"]].mean()) == pytest.approx(2.0, rel=0.03)
