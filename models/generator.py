@@ -17,6 +17,7 @@ from jaxtyping import Float, Integer
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
 
+from .sound import sound
 from .wavelet import haar, to_bands
 
 _CLOCK = 1000.0  # MONAI's embedding counts steps of Ho et al. (2020); our time runs from 0 to 1
@@ -217,7 +218,7 @@ class Generator(ModelMixin, ConfigMixin):  # type: ignore[misc]
             use_flash_attention=True,
         )
         layout = torch.channels_last if how.space == 2 else torch.channels_last_3d
-        self.net = inner.to(memory_format=layout)  # several times faster in bf16 on a CPU
+        self.net = sound(inner.to(memory_format=layout))  # several times faster in bf16 on a CPU
         self.layout = layout
 
     def forward(
