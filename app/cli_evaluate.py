@@ -44,21 +44,48 @@ def evaluate_dose(
 def evaluate_ct(
     ct: Annotated[Path, typer.Argument(help="The synthetic CT: NIfTI or a DICOM series.")],
     truth: Annotated[Path, typer.Option(help="The true CT, registered to it: NIfTI or a DICOM series.")],
-    mri: Annotated[Path | None, typer.Option(help="The MRI that it was made of, for its alignment.")] = None,
+    mri: Annotated[
+        Path | None,
+        typer.Option(help="The MRI that it was made of: alignment, and baselines from it (about a minute)."),
+    ] = None,
     mask: Annotated[
         Path | None, typer.Option(help="Where to score (NIfTI); the body of the true CT otherwise.")
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="A .png file of both and their difference.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="Compute this plan on both: an RTPLAN, or a planned folder.")
+    ] = None,
+    structures: Structures = None,
+    dose: Annotated[
+        bool, typer.Option("--dose", help="Make a plan on the synthetic CT for --target; takes --mri.")
+    ] = False,
+    target: Annotated[
+        str, typer.Option(help="Target: x,y,z,radius in LPS mm, a NIfTI mask, or an RTSTRUCT.")
+    ] = "",
+    roi: Annotated[str, typer.Option(help="Which ROI of the RTSTRUCT is the target.")] = "",
+    prescription: Annotated[
+        str, typer.Option(help="Total dose in Gy / fractions; what the plan says, or 60/30, otherwise.")
+    ] = "",
+    machine: Annotated[str, typer.Option(help="A machine here, where not the plan's or generic-6mv.")] = "",
+    dose_spacing: Annotated[
+        float, typer.Option(min=1, max=5, help="Voxel size of the dose grid (mm).")
+    ] = 3.0,
     as_json: Json = False,
 ) -> None:
     """SynthRAD's figures of a synthetic CT, by tissue, of bone and cavities, with baselines beside.
 
+    With a plan also those of its dose on both CTs: given by --plan, or made on the synthetic CT by --dose.
+
     Example: `spindose evaluate ct sct.nii.gz --truth ct.nii.gz --mri t1.nii.gz --picture sct.png --json`
+
+    Example: `spindose evaluate ct sct.nii.gz --truth ct.nii.gz --mri t1.nii.gz --dose --target 30,-42,24,20`
     """
-    with one_sentence():
+    with one_sentence(), progress_bar() as progress:
+        from .ct_dose import Options, dose_asked
         from .evaluate_ct import Asked, evaluate_ct, lines
 
-        found = evaluate_ct(Asked(ct, truth, mri, mask, picture))
+        options = Options(plan, structures, dose, target, roi, prescription, machine, dose_spacing)
+        found = evaluate_ct(Asked(ct, truth, mri, mask, picture, dose_asked(options)), progress)
     answer(found, lines(found), as_json)
 
 

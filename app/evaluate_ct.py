@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from imaging.agreement import dice
 from imaging.atomic import whole_file
+from imaging.case import Case
 from imaging.coregister import misalignment
 from imaging.grid import positions
 from imaging.nifti import read_nifti
@@ -22,7 +23,10 @@ from imaging.volume import Quantity, Volume
 from mr2ct.quality import baselines, quality
 from planning.contour.body import body_of
 
-from .console import RESEARCH_ONLY
+from . import ct_dose_figures
+from .console import RESEARCH_ONLY, Progress
+from .ct_baselines import from_mri
+from .ct_dose import Given, Made, made_and_recomputed, recomputed, seen
 from .steps import file_hash
 
 _WINDOW = (-400.0, 1200.0)  # HU, bone and soft tissue together
@@ -42,11 +46,13 @@ class Asked:
     truth
         The true CT, registered to it.
     mri
-        What the synthetic CT was made of, for the alignment; or None.
+        What the synthetic CT was made of, for the alignment and for baselines from it; or None.
     mask
         Where to score (NIfTI), as SynthRAD's masks; the body of the true CT for None.
     picture
         A PNG file to draw, or None.
+    dose
+        A plan to compute on both CTs, or to make on the synthetic one; or None.
     """
 
     ct: Path
@@ -54,25 +60,38 @@ class Asked:
     mri: Path | None = None
     mask: Path | None = None
     picture: Path | None = None
+    dose: Given | Made | None = None
 
 
-def evaluate_ct(asked: Asked) -> dict[str, Any]:
-    """Figures of a synthetic CT and of baselines, on the grid of the true CT.
+def evaluate_ct(asked: Asked, progress: Progress) -> dict[str, Any]:
+    """Figures of a synthetic CT and of baselines, on the grid of the true CT, and of a plan on both.
+
+    Parameters
+    ----------
+    asked
+        What is to be evaluated.
+    progress
+        Told what happens now and the share of it that is done.
 
     Raises
     ------
     ValueError
-        If files cannot be read, or do not show one head in one place.
+        If files cannot be read, or do not show one head in one place, or there is no MRI to draw the organs
+        of a plan from.
     """
     if asked.picture is not None and asked.picture.suffix != ".png":
         raise ValueError(f"expected --picture to end in .png, got {asked.picture.name}")
-    given, _ = read_scan(asked.ct, Quantity.HU)
-    truth, _ = read_scan(asked.truth, Quantity.HU)
+    if isinstance(asked.dose, Made) and asked.mri is None:
+        raise ValueError(
+            "expected the MRI to draw the organs of a plan from, got none; add --mri, or a plan with --plan"
+        )
+    given, source = read_scan(asked.ct, Quantity.HU)
+    truth, true_source = read_scan(asked.truth, Quantity.HU)
     ct = resample(given, truth.grid)
     ct = replace(ct, frame=truth.frame)
-    seen = body_of(truth)
-    body = seen if asked.mask is None else _mask(asked.mask, truth)
-    overlap = dice(seen, body_of(ct))
+    outline = body_of(truth)
+    body = outline if asked.mask is None else _mask(asked.mask, truth)
+    overlap = dice(outline, body_of(ct))
     if overlap < _SAME_HEAD:
         raise ValueError(
             f"expected a true CT that lies where the synthetic one does, got bodies of Dice {overlap:.2f}; "
@@ -83,19 +102,43 @@ def evaluate_ct(asked: Asked) -> dict[str, Any]:
         "baselines": {name: quality(v, truth, body).as_json() for name, v in baselines(truth, body).items()},
         "inputs": {"ct": file_hash(asked.ct), "truth": file_hash(asked.truth)},
     }
+    if isinstance(asked.dose, Given):
+        found["dose"] = recomputed(asked.dose, ct, truth, (source, true_source), progress)
+        found["inputs"]["plan"] = file_hash(asked.dose.plan)
     if asked.mri is not None:
-        mr, _ = read_scan(asked.mri, Quantity.MR)
-        found["alignment_mm"] = {
-            "synthetic CT": misalignment(ct, mr, body),
-            "true CT": misalignment(truth, mr, body),
-        }
-        found["inputs"]["mri"] = file_hash(asked.mri)
+        _with_mri(found, asked.mri, asked.dose, ct, truth, body, progress)
     if asked.picture is not None:
         drawn = picture(ct, truth, body, found["mae"])
         with whole_file(asked.picture) as part:
             part.write_bytes(drawn)
         found["picture"] = str(asked.picture)
     return found
+
+
+def _with_mri(
+    found: dict[str, Any],
+    path: Path,
+    dose: Given | Made | None,
+    ct: Volume,
+    truth: Volume,
+    body: Mask,
+    progress: Progress,
+) -> None:
+    """Adds what takes the MRI: alignment, baselines that are made of it, and a plan with its organs."""
+    mr, source = read_scan(path, Quantity.MR)
+    scan = Case({"mr": mr}, source=source)
+    if isinstance(dose, Made):
+        seen(dose, scan, truth)
+    found["inputs"]["mri"] = file_hash(path)
+    found["alignment_mm"] = {
+        "synthetic CT": misalignment(ct, mr, body),
+        "true CT": misalignment(truth, mr, body),
+    }
+    others = from_mri(mr, progress)
+    for name, one in others.cts.items():
+        found["baselines"][name] = quality(resample(one, truth.grid), truth, body).as_json()
+    if isinstance(dose, Made):
+        found["dose"] = made_and_recomputed(dose, ct, truth, scan, others.tissues, progress)
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
@@ -120,6 +163,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         f"Beside {name}: MAE {one['mae']:.1f} HU, bone Dice {one['bone_dice'][_BONE]:.3f}"
         for name, one in found["baselines"].items()
     ]
+    told += ct_dose_figures.lines(found["dose"]) if "dose" in found else []
     return told + ([f"Picture: {found['picture']}"] if "picture" in found else [])
 
 
