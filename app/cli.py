@@ -162,16 +162,26 @@ def mr2ct(
     mri: Annotated[list[Path], typer.Argument(help="One to four scans of one head, each another contrast.")],
     out: Annotated[Path, typer.Option(help="A .nii.gz file, or a folder for a DICOM series.")],
     uncertainty: Annotated[
-        Path | None, typer.Option(help="A .nii.gz file for its standard deviation (HU).")
+        Path | None,
+        typer.Option(help="A .nii.gz file for its standard deviation (HU), or a folder for DICOM."),
     ] = None,
     weights: Annotated[
         list[Path] | None, typer.Option(help="Networks of an ensemble (.safetensors), of train mr2ct.")
+    ] = None,
+    intervals: Annotated[
+        Path | None, typer.Option(help="What train intervals calibrated for --weights (.json).")
     ] = None,
     bulk: Annotated[
         bool, typer.Option("--bulk", help="No network: the aligned anatomy, one CT number a tissue.")
     ] = False,
     series: Series = None,
     device: Annotated[str, typer.Option(help="Where networks run: cpu, or cuda.")] = "cpu",
+    no_bias_correction: Annotated[
+        bool, typer.Option("--no-bias-correction", help="The MRI has no bias field, or keeps it.")
+    ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Convert what is no adult's whole head all the same.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """A synthetic CT of one to four MRI of a head, on the first one's grid, with what it may be off by.
@@ -181,9 +191,12 @@ def mr2ct(
     with one_sentence(), progress_bar() as progress:
         from .converted import Asked, convert_scans
 
-        asked = Asked(tuple(mri), out, uncertainty, tuple(weights or ()), bulk, series, device)
+        nets = tuple(weights or ())
+        bias = not no_bias_correction
+        asked = Asked(tuple(mri), out, uncertainty, nets, bulk, series, device, bias, anyway, intervals)
         facts = convert_scans(asked, progress)
-    answer(facts, [f"Synthetic CT: {out}, by {facts['method']}"], as_json)
+    cautions = [f"Caution: {said}" for said in facts["cautions"]]
+    answer(facts, [f"Synthetic CT: {out}, by {facts['method']}", *cautions], as_json)
 
 
 @app.command()

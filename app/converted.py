@@ -1,34 +1,34 @@
 """``spindose mr2ct``: a synthetic CT of one to four MRI, by trained networks or the aligned anatomy alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-import models
 from imaging.agreement import dice
+from imaging.case import Case
+from imaging.dicom.parametric_map import write_deviation
 from imaging.dicom.writer import write_ct
 from imaging.intensity import head_mask
 from imaging.nifti import write_nifti
+from imaging.nifti_forms import expect_one_place
 from imaging.resample import resample
 from imaging.shapes import Mask
 from imaging.source import Source
 from imaging.volume import Volume
-from models.unet import UNetConfig, unet
-from models.weights import load_weights, read_card
+from mr2ct.calibration import deviation
 from mr2ct.convert import convert
 from mr2ct.domain import expect_head_scan
 from mr2ct.regression import RegressionNet
 
 from .console import Progress
+from .ct_nets import calibration_of, read_nets, shipped
+from .examined import examined, expect_adult, judged, of_slices, without_bias
 from .patient import synthetic_ct
 from .plan import read_mr
 
-_ZOO = Path(next(iter(models.__path__))) / "zoo"
-_MOST = 1024  # channels of a card's network: it is a file of somebody's
 _SAME_HEAD = 0.85  # Dice of the heads of two contrasts that lie in one place
 _NIFTI = (".nii", ".nii.gz")
 
@@ -44,7 +44,7 @@ class Asked:
     out
         A NIfTI file or a folder for a DICOM series, by its name.
     uncertainty
-        A NIfTI file for the standard deviation (HU), or None.
+        A NIfTI file or a folder for a DICOM series, by its name, for the standard deviation (HU); or None.
     weights
         Networks of an ensemble; with none those that ship, or the aligned anatomy while none do.
     bulk
@@ -53,6 +53,12 @@ class Asked:
         Which series of a DICOM folder.
     device
         Where networks run.
+    bias_correction
+        Whether contrasts are freed of their bias fields first.
+    anyway
+        Whether what is no adult's head is converted all the same.
+    intervals
+        What was calibrated for ``weights`` (``spindose train intervals``); networks that ship have theirs.
     """
 
     mri: tuple[Path, ...]
@@ -62,6 +68,9 @@ class Asked:
     bulk: bool = False
     series: int | None = None
     device: str = "cpu"
+    bias_correction: bool = True
+    anyway: bool = False
+    intervals: Path | None = None
 
 
 def convert_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
@@ -70,14 +79,13 @@ def convert_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If scans cannot be read, do not show one head in one place, or do not go with the networks.
+        If scans cannot be read, do not show one adult's head in one place, or do not go with the networks.
     """
-    if asked.bulk and (len(asked.mri) > 1 or asked.uncertainty or asked.weights):
+    if asked.bulk and (len(asked.mri) > 1 or asked.uncertainty or asked.weights or asked.intervals):
         raise ValueError(
             "expected one MRI alone with --bulk, which has no networks, got more; leave out one or the other"
         )
-    if asked.uncertainty is not None and not asked.uncertainty.name.endswith(_NIFTI):
-        raise ValueError(f"expected --uncertainty to end in .nii or .nii.gz, got {asked.uncertainty.name}")
+    _expect_room(asked)
     bulk = asked.bulk or (not asked.weights and not shipped())
     if bulk and not asked.bulk and (len(asked.mri) > 1 or asked.uncertainty):
         raise ValueError(
@@ -85,81 +93,71 @@ def convert_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
             "train them with `spindose train mr2ct`"
         )
     nets, config = ([], RegressionNet()) if bulk else read_nets(asked.weights, asked.device)
-    scans = [read_mr(path, series=asked.series) for path in asked.mri]
-    for scan in scans:
-        expect_head_scan(scan.volumes["mr"])
-    first, source = scans[0].volumes["mr"], scans[0].source
-    facts: dict[str, Any] = {"shape": list(first.grid.shape), "spacing_mm": first.grid.spacing.tolist()}
+    calibration = None if bulk else calibration_of(asked.weights, asked.intervals)
+    scans = [_read(path, asked.series) for path in asked.mri]
+    volumes = [scan.volumes["mr"] for scan in scans]
+    cautions = [said for volume in volumes for said in expect_head_scan(volume, asked.anyway)]
+    first, source = volumes[0], scans[0].source
+    progress("Head in the scan", 0.0)
+    shown = examined(first, asked.bias_correction)
+    progress("Head in the scan", 1.0)
+    cautions += expect_adult(shown.reasons, asked.anyway)
+    cautions += [*shown.cautions, *of_slices(first, asked.mri[0], asked.series)]
+    facts: dict[str, Any] = {
+        "shape": list(first.grid.shape),
+        "spacing_mm": first.grid.spacing.tolist(),
+        "cut": list(shown.cut),
+    }
     if bulk:
         ct = synthetic_ct(first, progress).volumes["ct"]
-        _write_ct(ct, source, asked.out)
-        return {"ct": str(asked.out), "method": "bulk densities of the aligned anatomy", **facts}
-    mr = _together([scan.volumes["mr"] for scan in scans])
+        _write_ct(ct, source, asked.out, "aligned anatomy")
+        method = "bulk densities of the aligned anatomy"
+        return {"ct": str(asked.out), "method": method, **facts, "cautions": cautions}
+    mr = _together(volumes)
+    head = shown.head if asked.bias_correction else None
     progress("CT numbers", 0.0)
-    found = convert(mr, nets, config)
+    if head is not None:
+        others = [without_bias(replace(mr, data=mr.data[1:]), head).data] if len(mr.data) > 1 else []
+        mr = replace(mr, data=torch.cat([shown.even.data, *others]))
+    made = judged(convert(mr, nets, config), shown)
     progress("CT numbers", 1.0)
+    cautions += [*expect_adult(made.reasons, asked.anyway), *made.cautions]
+    found = made.ct
+    by = f"{len(nets)} network{'s' * (len(nets) > 1)}"
     if asked.uncertainty is not None:
-        write_nifti(found.uncertainty, asked.uncertainty)
-    _write_ct(found.ct, source, asked.out)
+        sigma = found.uncertainty if calibration is None else deviation(found, calibration)
+        _write_deviation(sigma, source, asked.uncertainty, by)
+    _write_ct(found.ct, source, asked.out, by)
     return {
         "ct": str(asked.out),
         **({"uncertainty": str(asked.uncertainty)} if asked.uncertainty else {}),
-        "method": f"{len(nets)} networks",
+        "method": by,
         "contrasts": len(scans),
+        "bias_correction": head is not None,
+        "calibrated": calibration is not None,
         **facts,
+        "cautions": cautions,
     }
 
 
-def shipped() -> list[Path]:
-    """Weights of the networks that ship; none yet."""
-    return sorted(_ZOO.glob("mr2ct-*.safetensors"))
+def _expect_room(asked: Asked) -> None:
+    """Refuses before anything is computed what could not be written afterwards."""
+    if asked.uncertainty == asked.out:
+        raise ValueError("expected --uncertainty to name another place than --out, got the same; change one")
+    for path in (asked.out, asked.uncertainty):
+        if path is None or path.name.endswith(_NIFTI) or not path.exists():
+            continue
+        if not path.is_dir() or any(path.iterdir()):
+            raise ValueError(
+                f"expected a new or empty folder, or a name that ends in .nii or .nii.gz, got {path.name} "
+                "that holds something; name another"
+            )
 
 
-def read_nets(weights: Sequence[Path] = (), device: str = "cpu") -> tuple[list[nn.Module], RegressionNet]:
-    """Networks of one ensemble and what they were trained with: given ones, or those that ship.
-
-    Raises
-    ------
-    ValueError
-        If there are none, one is of another kind, or they differ in their configuration.
-    """
-    paths = list(weights) or shipped()
-    if not paths:
-        raise ValueError(
-            "expected networks to make a CT with, got none; train them with `spindose train mr2ct`"
-        )
-    configs = [_config(read_card(path)) for path in paths]
-    if any(config != configs[0] for config in configs):
-        raise ValueError("expected networks of one configuration as an ensemble, got different ones")
-    nets = []
-    for path in paths:
-        net = unet(configs[0].net)
-        load_weights(net, path)
-        nets.append(_on(net.eval(), device))
-    return nets, configs[0]
-
-
-def _on(net: nn.Module, device: str) -> nn.Module:
-    try:
-        return net.to(torch.device(device))
-    except (RuntimeError, AssertionError):
-        raise ValueError(f"expected --device such as cpu or cuda, got {device!r} and none such") from None
-
-
-def _config(card: Mapping[str, Any]) -> RegressionNet:
-    """What a card says its network is."""
-    try:
-        told = dict(card["config"])
-        spacing = float(told.pop("spacing"))
-        i, j, k = (int(n) for n in told.pop("shape"))
-        net = UNetConfig(**{**told, "features": tuple(told["features"])})
-        if card["name"] != "mr2ct" or max(net.inputs, *net.features) > _MOST or net.outputs != 2:
-            raise ValueError  # noqa: TRY301
-        return replace(RegressionNet(), spacing=spacing, shape=(i, j, k), net=net)
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(
-            "expected weights of `spindose train mr2ct` with the card that it writes, got others"
-        ) from None
+def _read(path: Path, series: int | None) -> Case:
+    if path.name.endswith(_NIFTI):
+        expect_one_place(path)
+    return read_mr(path, series=series)
 
 
 def _together(volumes: Sequence[Volume]) -> Volume:
@@ -191,8 +189,16 @@ def _head(mr: Volume) -> Mask:
     return head_mask(mr).data[0] > 0
 
 
-def _write_ct(ct: Volume, source: Source, out: Path) -> None:
+def _write_ct(ct: Volume, source: Source, out: Path, by: str) -> None:
     if out.name.endswith(_NIFTI):
         write_nifti(ct, out)
     else:
-        write_ct(ct, source, out)
+        write_ct(ct, source, out, derivation=f"Synthetic CT computed from MR by {by}")
+
+
+def _write_deviation(deviation: Volume, source: Source, out: Path, by: str) -> None:
+    if out.name.endswith(_NIFTI):
+        write_nifti(deviation, out)
+    else:
+        how = f"Standard deviation of a synthetic CT computed from MR by {by}"
+        write_deviation(deviation, source, out, derivation=how)

@@ -13,6 +13,7 @@ from .regression import RegressionNet, answer
 from .windows import on_voxels, through_windows
 
 _OVERLAP = 0.25  # of a window's side: more costs much and changes little
+_AIR = -300.0  # HU: below it lies no tissue
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,11 @@ class SyntheticCt:
         return Volume(both, self.ct.grid, Quantity.HU_DEVIATION, self.ct.frame)
 
 
-def convert(mr: Volume, nets: Sequence[nn.Module], config: RegressionNet | None = None) -> SyntheticCt:
+def convert(
+    mr: Volume,
+    nets: Sequence[nn.Module],
+    config: RegressionNet | None = None,
+) -> SyntheticCt:
     """A synthetic CT on the grid of the MRI.
 
     Every other network sees the mirrored head, whose answer is mirrored back.
@@ -48,7 +53,8 @@ def convert(mr: Volume, nets: Sequence[nn.Module], config: RegressionNet | None 
     Parameters
     ----------
     mr
-        MR signal, any orientation, shape ``(c, i, j, k)``: as many contrasts as there are, in any order.
+        MR signal, any orientation, shape ``(c, i, j, k)``: as many contrasts as there are, in any order;
+        best without bias fields (:func:`imaging.intensity.correct_bias`).
     nets
         Networks of one configuration, trained from different first weights.
     config
@@ -81,7 +87,7 @@ def convert(mr: Volume, nets: Sequence[nn.Module], config: RegressionNet | None 
         apart = each.var(dim=1, correction=0)
         return torch.stack([each.mean(dim=1), torch.stack(variances).mean(dim=0), apart], dim=1)
 
-    hu, noise, apart = through_windows(image, nets[0], answered, config.shape, _OVERLAP)
+    hu, noise, apart = through_windows(image, nets[0], answered, config.window, _OVERLAP)
 
     def there(values: Tensor, quantity: Quantity) -> Volume:
         return resample(Volume(values[None], grid, quantity, mr.frame), mr.grid)
@@ -90,3 +96,9 @@ def convert(mr: Volume, nets: Sequence[nn.Module], config: RegressionNet | None 
         return there(variance.clamp(min=0).sqrt(), Quantity.HU_DEVIATION)
 
     return SyntheticCt(there(hu, Quantity.HU), deviation(noise), deviation(apart))
+
+
+def unsureness(found: SyntheticCt) -> float:
+    """Mean standard deviation (HU) where a synthetic CT shows tissue; 0 where it shows none."""
+    tissue = found.ct.data > _AIR
+    return float(found.uncertainty.data[tissue].mean()) if bool(tissue.any()) else 0.0

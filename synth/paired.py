@@ -55,7 +55,7 @@ class Pairs(Dataset[dict[str, Tensor]]):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Pair ``index``: ``image`` (c, i, j, k), ``ct`` in HU and ``body``, 0 or 1, (1, i, j, k)."""
+        """Pair ``index``: ``image`` (c, i, j, k), ``ct`` (HU) and ``body`` (1, i, j, k), and ``labels``."""
         if not 0 <= index < self.length:
             raise IndexError(index)
         generator = generator_of(self.seed, index)
@@ -63,7 +63,8 @@ class Pairs(Dataset[dict[str, Tensor]]):
         # Contrasts stand in any order, those that are missing last.
         image = image[(image.flatten(1).amax(dim=1) == 0).int().argsort(stable=True)]
         ct = quick_ct(labels, self.how.spacing, self.ct, generator)
-        return {"image": image, "ct": ct[None], "body": (labels != Tissue.OUTSIDE)[None].float()}
+        body = (labels != Tissue.OUTSIDE)[None].float()
+        return {"image": image, "ct": ct[None], "body": body, "labels": labels}
 
 
 def quick_ct(

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from imaging.grid import axial
+from imaging.grid import Grid, axial
+from imaging.intensity import head_mask
+from imaging.phantoms import ellipsoid
 from imaging.volume import Quantity, Volume
-from mr2ct.domain import expect_head_scan
+from mr2ct.domain import expect_head_scan, unlike_adult, unlike_head_ct
+from mr2ct.lie import lie
+from mr2ct.skull import Skull
+from synth.anatomy import anatomy
 from synth.patient import patient
 
 
@@ -74,3 +79,66 @@ def test_one_bad_contrast_among_several_is_enough() -> None:
         expect_head_scan(both)
     with pytest.raises(ValueError, match="in MR signal, got HU"):
         expect_head_scan(Volume(good.data, good.grid, Quantity.HU))
+
+
+def test_told_to_go_on_it_says_what_is_wrong_but_never_takes_a_ct_or_nothing() -> None:
+    (said,) = expect_head_scan(scan(without(slice(13, 16))), anyway=True)
+    assert "got 3 planes without signal" in said
+    assert expect_head_scan(scan(lambda x: x), anyway=True) == ()
+    for change in (torch.zeros_like, lambda x: x - 1000):
+        with pytest.raises(ValueError, match="expected"):
+            expect_head_scan(scan(change), anyway=True)
+
+
+def moved(volume: Volume, matrix: np.ndarray) -> Volume:
+    """The same voxels as another header would place them."""
+    affine = np.eye(4)
+    affine[:3, :3] = matrix
+    return Volume(volume.data, Grid(volume.grid.shape, affine @ volume.grid.affine), volume.quantity)
+
+
+@pytest.fixture(scope="module")
+def head() -> tuple[Volume, Volume]:
+    """T1 of a patient and where its head is."""
+    mr = patient(5, 3.0).volumes["t1"]
+    return mr, head_mask(mr)
+
+
+def test_an_adult_is_told_from_an_infant_and_a_torso_by_size(head: tuple[Volume, Volume]) -> None:
+    mr, mask = head
+    assert unlike_adult(mr, mask, ()) == ()
+    # Circumferences: 57 cm in men, 35 cm at birth (WHO Child Growth Standards).
+    infant = np.eye(3) * 35 / 57
+    (reason,) = unlike_adult(moved(mr, infant), moved(mask, infant), ())
+    assert "as an infant's head" in reason
+    assert unlike_adult(moved(mr, infant), moved(mask, infant), ("left", "front")) == ()
+    (reason,) = unlike_adult(moved(mr, 1.8 * np.eye(3)), moved(mask, 1.8 * np.eye(3)), ())
+    assert "larger than a head" in reason
+
+
+def test_a_bottle_as_large_as_a_head_is_told_by_its_filling() -> None:
+    grid = axial(np.full(3, -120.0), np.full(3, 120.0), (4.0,) * 3)
+    mask = ellipsoid(grid, np.zeros(3), np.array([75.0, 95.0, 100.0]))
+    noise = torch.rand(grid.shape, generator=torch.Generator().manual_seed(0))
+    mr = Volume((300 * mask + 20 * noise)[None], grid, Quantity.MR)
+    inside = Volume(mask[None].to(torch.uint8), grid, Quantity.LABEL)
+    (reason,) = unlike_adult(mr, inside, ())
+    assert "alike throughout" in reason
+
+
+@pytest.mark.parametrize(
+    ("matrix", "crown", "face"),
+    [
+        ((1, 1, 1), "top", "front"),
+        ((-1, 1, -1), "neck", "front"),  # hung by the feet
+        ((1, 1, -1), "neck", "front"),  # slices counted from the wrong end
+        ((-1, -1, 1), "top", "back"),  # lying on the face
+    ],
+)
+def test_a_header_that_turns_a_head_over_is_told(matrix: tuple[int, int, int], crown: str, face: str) -> None:
+    ct = moved(patient(5, 3.0).volumes["ct"], np.diag(matrix).astype(float))
+    found = lie(ct, anatomy(4.0))
+    assert (found.crown, found.face) == (crown, face)
+    reasons = unlike_head_ct(Skull(65.0, 1.0), found, 100.0, whole=True)
+    assert bool(reasons) == (matrix != (1, 1, 1))
+    assert all(f"the header says {crown}" in reason for reason in reasons)
