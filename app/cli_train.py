@@ -1,11 +1,13 @@
 """``spindose train``: what a command needs is imported when it runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .cli_encoder import encoder
+from .cli_intervals import intervals
 from .console import answer, one_sentence, progress_bar, run_folder
 
 train_app = typer.Typer(help="Networks trained on synthetic cohorts or on your data.", no_args_is_help=True)
@@ -72,37 +74,69 @@ def tissues(
 
 @train_app.command()
 def mr2ct(
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of real pairs: SynthRAD, BIDS with CTs, or the project's cases."),
+    ] = None,
     out: _Out = None,
     resume: _Resume = None,
     budget: _Budget = "60m",
     anatomy: _Anatomy = None,
     heads: _Heads = 32,
+    real: Annotated[float, typer.Option(help="Share of samples of real pairs, with DATA.")] = 0.5,
+    held_out: _HeldOut = 0.2,
+    recipe: Annotated[
+        str,
+        typer.Option(help="regression, gan (with pairs), unpaired (a GAN without), or flow (on --start)."),
+    ] = "regression",
     start: _StartWeights = None,
-    seed: _Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of samples and first weights.")] = 0,
     device: _Device = "cpu",
     as_json: _AsJson = False,
 ) -> None:
     """Train a network that makes a CT of MRI, on synthetic pairs; runs of several seeds are an ensemble.
 
+    Real pairs of MRI and CT are mixed in where DATA names folders of them. Each is looked at first: a pair
+    whose CT lies beside its MRI or is deformed otherwise is left out, and told of by its number among the
+    sorted folders. Some patients are held out, and the network is scored on them.
+
     Example: `spindose train mr2ct --out mr2ct-0 --seed 0 --budget 60m`, and to go on with it
-    `spindose train mr2ct --resume mr2ct-0 --budget 90m`.
+    `spindose train mr2ct --resume mr2ct-0 --budget 90m`; with real pairs
+    `spindose train mr2ct Task1/brain --real 0.5 --held-out 0.2 --out mr2ct-1 --budget 8h`.
     """
     with one_sentence(), progress_bar() as progress:
         from dataclasses import replace
 
         from .train import parse_budget
-        from .train_mr2ct import WEIGHTS, Mr2ctRun, train_mr2ct
+        from .train_mr2ct import PAIRS, Mr2ctRun, train_mr2ct
 
-        folder = run_folder(out, resume, "heads.safetensors")
-        run = Mr2ctRun(seed=seed, start=start).budgeted(parse_budget(budget))
-        run = replace(run, heads=replace(run.heads, count=heads))
+        folder = run_folder(out, resume, "heads.safetensors", PAIRS)
+        run = Mr2ctRun(kind=recipe, seed=seed, start=start).budgeted(parse_budget(budget))
+        run = replace(run, heads=replace(run.heads, count=heads), real=real, held_out=held_out)
         given = _given(anatomy)
-        data = "built-in anatomy" + (f" and {len(given)} given heads" if given else "")
-        took = train_mr2ct(run, folder, progress, given, data, device)
+        told = "built-in anatomy" + (f" and {len(given)} given heads" if given else "")
+        took = train_mr2ct(run, folder, progress, given, told, device, data or [])
     lines = [
-        f"Trained {took['steps']} steps in {took['seconds']:.0f} s; weights, card and curve are written."
+        f"Trained {took['steps']} steps in {took['seconds']:.0f} s; weights, card and curve are written.",
+        *_of_pairs(took),
     ]
-    answer({"weights": str(folder / WEIGHTS), **took}, lines, as_json)
+    answer(dict(took), lines, as_json)
+
+
+def _of_pairs(took: Mapping[str, Any]) -> list[str]:
+    """What a person is told of real pairs."""
+    if "pairs" not in took:
+        return []
+    pairs, score = took["pairs"], took["held_out"]
+    return [
+        f"Real pairs: {pairs['training']} to learn from, {pairs['held out']} of other patients held out.",
+        *(f"Left out {name}: {why}." for name, why in pairs["left out"].items()),
+        *(f"Skipped {n} cases {why}." for why, n in pairs["skipped"].items()),
+        (
+            f"Held out: MAE {score['mae']:.0f} HU and bone Dice {score['bone_dice']:.2f}, where water "
+            f"everywhere has {score['all water']['mae']:.0f} HU and {score['all water']['bone_dice']:.2f}."
+        ),
+    ]
 
 
 @train_app.command()
@@ -198,3 +232,4 @@ def _given(anatomy: Path | None) -> tuple:  # type: ignore[type-arg]
 
 
 train_app.command("encoder")(encoder)
+train_app.command("intervals")(intervals)

@@ -22,7 +22,7 @@ import torch
 from scipy.stats import wilcoxon
 
 from app.cohort import read_recipe
-from app.converted import read_nets
+from app.ct_nets import read_nets
 from app.patient import synthetic_ct
 from imaging.agreement import dice
 from imaging.nifti import read_nifti

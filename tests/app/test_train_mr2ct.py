@@ -14,17 +14,27 @@ from app.training_heads import Heads
 from models.fit import Fit
 from models.unet import UNetConfig, unet
 from models.weights import load_weights, read_card
-from mr2ct.regression import RegressionNet
+from mr2ct.ct_features import SegmenterOfCts
+from mr2ct.recipes import read_flow
+from mr2ct.regression import N_OUTPUTS, RegressionNet
+from mr2ct.tissue_net import TissueClass
 from synth.randomisation import ANY, Randomisation
 
-NET = UNetConfig(inputs=2, outputs=2, features=(4, 4, 4, 4, 4, 4))
+NET = UNetConfig(inputs=2, outputs=N_OUTPUTS, features=(4, 4, 4, 4, 4, 4))
+SEGMENTER = UNetConfig(inputs=1, outputs=len(TissueClass), features=(4, 4, 4, 4, 4, 4))
 
 
-def small(seed: int, start: Path | None) -> Mr2ctRun:
+def small(kind: str, seed: int, start: Path | None) -> Mr2ctRun:
     samples = Randomisation((64, 64, 64), 4.0, contrasts=(ANY,) * 2, missing=0.5)
     fit = Fit(steps=2 if start is None else 1)
     return Mr2ctRun(
-        Heads(count=2, spacing=4.0), samples, RegressionNet(4.0, (64, 64, 64), NET, fit), seed, start
+        heads=Heads(count=2, spacing=4.0),
+        samples=samples,
+        kind=kind,
+        recipe=RegressionNet(4.0, (64, 64, 64), NET, fit),
+        features=SegmenterOfCts(SEGMENTER, Fit(steps=1)),
+        seed=seed,
+        start=start,
     )
 
 
@@ -38,7 +48,9 @@ def test_the_command_leaves_weights_and_a_card_and_starts_from_them(
     assert json.loads(done.stdout)["steps"] == 2
     card = read_card(tmp_path / "run" / WEIGHTS)
     assert "Research use only" in card["limits"]
-    assert (card["config"]["spacing"], card["config"]["outputs"]) == (4.0, 2)
+    assert (card["config"]["spacing"], card["config"]["outputs"]) == (4.0, N_OUTPUTS)
+    assert card["split"].startswith("no real image")
+    assert "held_out" not in card["metrics"]
     net = unet(NET)
     load_weights(net, tmp_path / "run" / WEIGHTS)
     asked = [
@@ -59,3 +71,20 @@ def test_the_command_leaves_weights_and_a_card_and_starts_from_them(
     ]
     assert 0 < max(apart) < 0.1  # one step away
     assert torch.isfinite(torch.tensor(apart)).all()
+    for kind in ("gan", "unpaired", "flow"):
+        made = tmp_path / kind
+        begun = ["--start", str(tmp_path / "run" / WEIGHTS), "--recipe", kind, "--out", str(made)]
+        done = CliRunner().invoke(train_app, [*words, *begun])
+        assert done.exit_code == 0, done.output
+        weights = Path(json.loads(done.stdout)["weights"])
+        assert weights.parent == made
+        assert read_card(weights)["name"] == ("mr2ct-flow" if kind == "flow" else "mr2ct")
+        assert read_card(weights)["method"]
+    assert read_flow(weights)[1].spacing == 4.0
+    for wrong, message in [
+        (["--recipe", "magic"], "expected a recipe of regression, gan, unpaired, flow"),
+        (["--recipe", "flow"], "expected weights of a regression to draw residuals of"),
+    ]:
+        done = CliRunner().invoke(train_app, [*words, *wrong, "--out", str(tmp_path / "wrong")])
+        assert done.exit_code == 2
+        assert message in " ".join(done.output.split())
