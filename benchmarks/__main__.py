@@ -12,6 +12,7 @@ _BESIDE = {
     "__main__",
     "record",
     "roofline",
+    "synthetic_ct_dose",
     "synthetic_ct_recipes",
     "tg119",
     "tg119_ours",
