@@ -96,6 +96,9 @@ def plan(
     goals: Annotated[
         Path | None, typer.Option(help="A goal sheet of your own (TOML); the brain sheet otherwise.")
     ] = None,
+    networks: Annotated[
+        bool, typer.Option("--networks", help="CT by the networks that ship, with what it may be off by.")
+    ] = False,
     true_ct: Annotated[
         Path | None,
         typer.Option(help="A CT registered to the MRI, to compare the plan on; it is never planned on."),
@@ -130,6 +133,7 @@ def plan(
             parse_technique(technique),
             arcs,
             tuple(arc or ()),
+            networks,
         )
         summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series, true_ct)
         robust = facts(out, request)

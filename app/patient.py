@@ -16,6 +16,8 @@ from imaging.shapes import Mask
 from imaging.structures import StructureSet
 from imaging.volume import Volume
 from mr2ct.bulk import to_ct
+from mr2ct.calibration import deviation
+from mr2ct.convert import convert
 from mr2ct.tissue_classes import classify
 from planning.arcs import Arc
 from planning.arrange import arrange, arrange_arcs
@@ -30,12 +32,14 @@ from planning.plan import Plan
 from planning.plan_file import read_plan, write_plan
 from synth.anatomy import anatomy
 
-from . import goal_sheet, independent, robust
+from . import ct_trust, goal_sheet, independent, robust
 from .console import Progress
+from .ct_nets import calibration_of, read_nets, shipped
 from .request import Request, Technique
-from .steps import Walk
+from .steps import Walk, file_hash
 
 BODY = "Body"
+SIGMA = "ct_deviation"
 _FINEST, _COARSEST = 1.0, 2.0  # mm; CT voxels beyond these change no plan, or change it
 _PRIOR_VOXELS = 1.5  # mm
 _AIR_AROUND = 6.0  # mm of dose grid beyond the body
@@ -61,6 +65,8 @@ class Planned:
         How it fares in every scenario, where that was asked for.
     independent
         How far its dose is from the second engine's.
+    trust
+        Where the synthetic CT may be off and what that does to dose, where networks made it.
     """
 
     scan: Case
@@ -70,6 +76,7 @@ class Planned:
     dose: Volume
     robustness: Mapping[str, object] = field(default_factory=dict)
     independent: Mapping[str, object] = field(default_factory=dict)
+    trust: ct_trust.Trust | None = None
 
 
 def plan_patient(
@@ -93,8 +100,8 @@ def plan_patient(
     head = walk.case(
         "synthetic_ct",
         "Synthetic CT",
-        {},
-        lambda: synthetic_ct(scan.volumes["mr"], walk.inside),
+        _networks_asked(request),
+        lambda: synthetic_ct(scan.volumes["mr"], walk.inside, networks=request.networks),
         after=("scan",),
     )
     ct = head.volumes["ct"]
@@ -147,6 +154,7 @@ def plan_patient(
         dose,
         _in_scenarios(walk, plan, ct, structures, dose, request),
         _second_opinion(walk, plan, ct, structures, dose, request),
+        ct_trust.told(walk, ct, head.volumes.get(SIGMA), plan, structures, dose.grid),
     )
 
 
@@ -210,11 +218,12 @@ def ct_grid(scan: Grid) -> Grid:
     return around(scan, (pixel, pixel, _COARSEST))
 
 
-def synthetic_ct(mr: Volume, progress: Progress) -> Case:
+def synthetic_ct(mr: Volume, progress: Progress, *, networks: bool = False) -> Case:
     """Synthetic CT (HU) and tissues (labels) of one MRI, on an upright grid that covers it.
 
     The anatomy prior comes from ``synth``, is aligned to the scan by ``imaging`` and read by
-    ``mr2ct``: the three meet here alone.
+    ``mr2ct``: the three meet here alone. With networks, those that ship make the CT and tell how far it may
+    be off (``ct_deviation``); organs are the aligned anatomy's all the same.
     """
     mr = resample(mr, ct_grid(mr.grid))
     progress("head and bias field", 0.0)
@@ -227,7 +236,18 @@ def synthetic_ct(mr: Volume, progress: Progress) -> Case:
     progress("tissue classes", 0.0)
     tissues = classify(mr, head, aligned)
     progress("tissue classes", 1.0)
-    return Case({"ct": to_ct(tissues), "tissues": tissues})
+    if not networks:
+        return Case({"ct": to_ct(tissues), "tissues": tissues})
+    progress("CT numbers", 0.0)
+    found = convert(mr, *read_nets())
+    calibration = calibration_of(())
+    sigma = found.uncertainty if calibration is None else deviation(found, calibration)
+    progress("CT numbers", 1.0)
+    return Case({"ct": found.ct, "tissues": tissues, SIGMA: sigma})
+
+
+def _networks_asked(request: Request) -> dict[str, object]:
+    return {"networks": [file_hash(path) for path in shipped()]} if request.networks else {}
 
 
 def contoured(tissues: Volume, gtv: Mask, request: Request) -> StructureSet:

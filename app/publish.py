@@ -17,7 +17,7 @@ from planning.check.judge import GoalResult, as_json, judge
 from planning.machine import load_machine
 from planning.plan import Plan
 
-from . import goal_sheet, independent, mri_only, robust
+from . import ct_trust, goal_sheet, independent, mri_only, robust
 from .cautions import cut_off
 from .dicom_set import write_dicom
 from .evaluate_plan import complications, indices, metrics
@@ -180,6 +180,7 @@ def _parameters(request: Request, planned: Planned) -> dict[str, str]:
         "GTV to CTV": f"{request.ctv_margin:g} mm, inside the brain",
         "CTV to PTV": f"{request.ptv_margin:g} mm",
         "dose grid": f"{request.dose_spacing:g} mm",
+        "synthetic CT": "networks that ship" if planned.trust else "bulk densities of the aligned anatomy",
         "machine": planned.plan.machine,
         "calibration": load_machine(planned.plan.machine).calibration,
         **goal_sheet.parameters(request),
@@ -225,6 +226,7 @@ def _plan_facts(
         "robustness": dict(planned.robustness) or None,
         "independent": dict(planned.independent) or None,
         "mri_only": dict(on_others),
+        "dose_bands": dict(planned.trust.bands) if planned.trust else None,
     }
 
 
@@ -243,6 +245,10 @@ def _page(
         scans["True CT"] = truth.ct
         doses["Dose on true CT"] = truth.dose
         curves["true CT"] = _curves(histograms(truth.dose, planned.structures))
+    if planned.trust is not None:
+        scans["What the CT may be off by (HU)"] = planned.trust.sigma
+        if planned.trust.dose_deviation is not None:
+            scans["What the dose may be off by (Gy)"] = planned.trust.dose_deviation
     beams = planned.plan.beams
     return ReviewPage(
         title="MRI-only plan of a brain tumour",
@@ -258,6 +264,7 @@ def _page(
             *(truth.checks if truth else ()),
             *independent.rows(planned.independent),
             *robust.rows(planned.robustness),
+            *ct_trust.rows(planned.trust, planned.structures),
         ),
         facts={
             "Fractions": str(planned.plan.prescription.n_fractions),

@@ -73,6 +73,8 @@ class Request:
     goal_sheet
         TOML file of the goals, as :func:`planning.goals.read_sheet` reads it; the brain sheet where
         there is none.
+    networks
+        Whether the networks that ship make the CT, with what it may be off by; the aligned anatomy otherwise.
     """
 
     prescription: Prescription
@@ -89,6 +91,7 @@ class Request:
     technique: Technique = Technique.IMRT
     n_arcs: int = 1
     arcs: tuple[str, ...] = ()
+    networks: bool = False
 
     def __post_init__(self) -> None:
         if not (0 <= self.ctv_margin <= 50 and 0 <= self.ptv_margin <= 50):

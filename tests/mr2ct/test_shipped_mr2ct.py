@@ -1,0 +1,50 @@
+"""The networks of CT numbers that ship, on a real head that no training saw."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app.ct_nets import INTERVALS, ZOO, calibration_of, read_nets, shipped
+from benchmarks.real_heads import hull, is_in
+from imaging.agreement import dice
+from imaging.nifti import read_nifti
+from imaging.volume import Quantity
+from mr2ct.baselines import AIR_BELOW
+from mr2ct.convert import convert
+from mr2ct.skull import skull
+from mr2ct.unseen import UNKNOWN
+
+
+def test_an_ensemble_ships_within_its_share_of_the_zoo() -> None:
+    """Sixteen MiB of fp16 in all, of one configuration, with what was calibrated for it."""
+    nets, config = read_nets()
+    assert len(nets) == len(shipped()) == 2
+    assert sum(path.stat().st_size for path in shipped()) <= 16 * 2**20
+    assert config.net.inputs == 4
+    assert (ZOO / INTERVALS).is_file()
+    found = calibration_of(())
+    assert found is not None
+    assert found.patients >= 6
+    assert calibration_of(shipped()) is None  # a user's own networks have intervals of their own
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_real_head_has_a_closed_skull_where_its_labels_say() -> None:
+    data = os.environ.get("SPINDOSE_DATA")
+    if not data:
+        pytest.skip("needs SPINDOSE_DATA, the folder of shared data")
+    head = Path(data) / "head"
+    mr = read_nifti(head / "colin27_t1.nii.gz", Quantity.MR)
+    truth = read_nifti(head / "colin27_labels.nii.gz", Quantity.LABEL).data[0]
+    found = convert(mr, *read_nets())
+    hu = found.ct.data[0]
+    brain = hull(is_in(truth, 3, 4, 5))
+    assert dice((truth == 2) & ~brain, (hu >= 200) & ~brain) > BONE
+    assert dice(truth > 0, hull(hu >= AIR_BELOW)) > 0.97
+    assert skull(found.ct).closed > 0.9
+    assert 0 < float(found.uncertainty.data[0][truth > 0].mean()) < UNKNOWN
+
+
+BONE = 0.72  # outside the brain; the registered anatomy without a network reaches 0.83 of another measure
