@@ -46,7 +46,7 @@ class Asked:
     uncertainty
         A NIfTI file or a folder for a DICOM series, by its name, for the standard deviation (HU); or None.
     weights
-        Networks of an ensemble; with none those that ship, or the aligned anatomy while none do.
+        Networks of an ensemble; with none those that ship, or the aligned anatomy where none do.
     bulk
         Whether the aligned anatomy with one CT number a tissue is asked for, which needs no network.
     series
@@ -89,7 +89,7 @@ def convert_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
     bulk = asked.bulk or (not asked.weights and not shipped())
     if bulk and not asked.bulk and (len(asked.mri) > 1 or asked.uncertainty):
         raise ValueError(
-            "expected --weights for several contrasts or --uncertainty, since none ship yet, got none; "
+            "expected --weights for several contrasts or --uncertainty, since none ship here, got none; "
             "train them with `spindose train mr2ct`"
         )
     nets, config = ([], RegressionNet()) if bulk else read_nets(asked.weights, asked.device)

@@ -29,12 +29,14 @@ from app.held_out import HeldOut, held_out
 from imaging.agreement import dice
 from imaging.nifti import read_nifti
 from imaging.resample import resample
+from imaging.shapes import Mask
 from imaging.tissue import Tissue
 from imaging.volume import Quantity, Volume
 from mr2ct.baselines import AIR_BELOW
 from mr2ct.calibration import Calibration
 from mr2ct.convert import SyntheticCt, convert
 from mr2ct.quality import BONE_LEVELS, baselines, coverage, quality
+from mr2ct.unseen import seen_box
 
 from .parts import Targets, missed
 from .real_heads import hull, is_in
@@ -111,8 +113,9 @@ def _patient(patient: HeldOut, k: int, by_networks: Any) -> dict[str, Any]:
         started = time.perf_counter()
         made = by_networks(volumes[name])
         seconds = time.perf_counter() - started
-        figures = quality(made.ct, truth, body).as_json()
-        figures["covered"] = coverage(made.ct, made.uncertainty, truth, body, _LAPLACE_90)
+        shown = body & _seen(volumes[name])
+        figures = quality(made.ct, truth, shown).as_json()
+        figures["covered"] = coverage(made.ct, made.uncertainty, truth, shown, _LAPLACE_90)
         row[name] = {**figures, "seconds": seconds, "shape": list(truth.grid.shape)}
     together = replace(volumes["t1"], data=torch.cat([volumes[name].data for name in SEEN]))
     row["together"] = quality(by_networks(together).ct, truth, body).as_json()
@@ -123,6 +126,14 @@ def _patient(patient: HeldOut, k: int, by_networks: Any) -> dict[str, Any]:
             row[name] = quality(resample(ct, truth.grid), truth, body).as_json()
     print(f"{k}: " + ", ".join(f"{name} {one['mae']:.0f} HU" for name, one in row.items()), flush=True)
     return row
+
+
+def _seen(mr: Volume) -> Mask:
+    """Where a scan shows anything: what its field of view leaves out nobody can tell."""
+    within = torch.zeros(mr.grid.shape, dtype=torch.bool)
+    (a, b), (c, d), (e, f) = seen_box(mr)
+    within[a : b + 1, c : d + 1, e : f + 1] = True
+    return within
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def test_the_command_mixes_in_what_fits_and_scores_patients_it_never_saw(
     assert score["all water"]["bone_dice"] == 0.0
     assert 50 < score["all water"]["mae"] < 400
     assert score["mae"] > 0
-    assert "1 patients (1 pairs) held out" in card["split"]
+    assert "1 patients (1 pairs) of the real ones held out" in card["split"]
     assert "SynthRAD" in card["data"]
     assert "1BA00" not in json.dumps(card)
     for more, message in [

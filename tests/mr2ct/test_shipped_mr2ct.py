@@ -15,6 +15,8 @@ from mr2ct.convert import convert
 from mr2ct.skull import skull
 from mr2ct.unseen import UNKNOWN
 
+BONE = 0.76  # Dice outside the brain at 300 HU; 0.781 when these weights were made
+
 
 def test_an_ensemble_ships_within_its_share_of_the_zoo() -> None:
     """Sixteen MiB of fp16 in all, of one configuration, with what was calibrated for it."""
@@ -41,10 +43,7 @@ def test_a_real_head_has_a_closed_skull_where_its_labels_say() -> None:
     found = convert(mr, *read_nets())
     hu = found.ct.data[0]
     brain = hull(is_in(truth, 3, 4, 5))
-    assert dice((truth == 2) & ~brain, (hu >= 200) & ~brain) > BONE
+    assert dice((truth == 2) & ~brain, (hu >= 300) & ~brain) > BONE
     assert dice(truth > 0, hull(hu >= AIR_BELOW)) > 0.97
     assert skull(found.ct).closed > 0.9
     assert 0 < float(found.uncertainty.data[0][truth > 0].mean()) < UNKNOWN
-
-
-BONE = 0.72  # outside the brain; the registered anatomy without a network reaches 0.83 of another measure
