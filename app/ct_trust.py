@@ -68,7 +68,7 @@ def told(
 
     def made() -> tuple[Volume, dict[str, Any]]:
         found = bands_of(ct, sigma, calibration, plan, structures, grid, walk.inside)
-        return found.deviation, as_json(found)
+        return found.deviation, {**as_json(found), "calibrated_on_plans": calibration.plans}
 
     deviation, bands = walk.step(
         STEP,
@@ -87,6 +87,7 @@ def rows(trust: Trust | None, structures: StructureSet) -> tuple[CheckRow, ...]:
     if trust is None or not trust.bands:
         return ()
     share = f"{100 * trust.bands['share']:g} %"
+    guess = "" if trust.bands["calibrated_on_plans"] else " (a guess: not calibrated on plans)"
     found = []
     for name, band in trust.bands["structures"].items():
         if structures.structures[name].kind not in _TARGETS:
@@ -95,7 +96,9 @@ def rows(trust: Trust | None, structures: StructureSet) -> tuple[CheckRow, ...]:
         said = [
             f"D{_TOLD[n]:g}% {band['low_gy'][k]:.1f} to {band['high_gy'][k]:.1f} Gy" for n, k in enumerate(at)
         ]
-        found.append(CheckRow(f"{name}, {share} band of what the synthetic CT leaves open", ", ".join(said)))
+        found.append(
+            CheckRow(f"{name}, {share} band of what the synthetic CT leaves open{guess}", ", ".join(said))
+        )
     return tuple(found)
 
 

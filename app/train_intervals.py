@@ -96,7 +96,7 @@ def train_intervals(run: IntervalsRun, out: Path, progress: Progress) -> dict[st
     if run.plans:
         _each(run, partial(_plan, run, out, calibration), numbers, partial(progress, "Doses of patients"))
         off = [json.loads(_planned(out, k).read_text()) for k in numbers]
-    calibration = replace(calibration, dose_factor=dose_factor(off))
+    calibration = replace(calibration, dose_factor=dose_factor(off), plans=sum(map(bool, off)))
     write_calibration(calibration, out / INTERVALS)
     return {"intervals": str(out / INTERVALS), **asdict(calibration)}
 

@@ -55,12 +55,15 @@ class Calibration:
         Makes bands of dose–volume histograms hold their share; 1 where no plans were looked at.
     patients
         How many told it.
+    plans
+        How many plans told the factor of dose; with none it is a guess.
     """
 
     factors: Mapping[str, Mapping[str, float]]
     parts: Mapping[str, tuple[float, float, float]]
     dose_factor: float = 1.0
     patients: int = 0
+    plans: int = 0
 
     def __post_init__(self) -> None:
         numbers = [f for one in self.factors.values() for f in one.values()]
@@ -228,7 +231,9 @@ def read_calibration(path: Path) -> Calibration:
         parts = {}
         for name, (whole, patch, fine) in told["parts"].items():
             parts[str(name)] = (float(whole), float(patch), float(fine))
-        return Calibration(factors, parts, float(told["dose_factor"]), int(told["patients"]))
+        return Calibration(
+            factors, parts, float(told["dose_factor"]), int(told["patients"]), int(told["plans"])
+        )
     except (OSError, KeyError, TypeError, ValueError, AttributeError):
         raise ValueError(
             "expected a calibration as `spindose train intervals` writes it, got another file"

@@ -62,7 +62,7 @@ def test_the_command_writes_what_patients_tell(tmp_path: Path, monkeypatch: pyte
     for name in TISSUES:
         # 1.645 standard deviations of a normal distribution, each twice what is told.
         assert calibration.factors[name]["0.9"] == pytest.approx(3.29, rel=0.03)
-    assert (calibration.dose_factor, calibration.patients) == (1.0, 3)
+    assert (calibration.dose_factor, calibration.patients, calibration.plans) == (1.0, 3, 0)
 
     def never(*_: object) -> None:
         raise AssertionError("a patient that was looked at is looked at again")
