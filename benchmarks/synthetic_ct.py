@@ -33,7 +33,7 @@ from imaging.shapes import Mask
 from imaging.tissue import Tissue
 from imaging.volume import Quantity, Volume
 from mr2ct.baselines import AIR_BELOW
-from mr2ct.calibration import Calibration
+from mr2ct.calibration import Calibration, deviation, half_width
 from mr2ct.convert import SyntheticCt, convert
 from mr2ct.quality import BONE_LEVELS, baselines, coverage, quality
 from mr2ct.unseen import seen_box
@@ -95,7 +95,7 @@ def _row(k: int, by_networks: Any, calibration: Calibration | None, keep: Path |
     if kept is not None and kept.is_file():
         return dict(json.loads(kept.read_text()))
     patient = held_out(_SEED, k, (*SEEN, UNSEEN))
-    row = _patient(patient, k, by_networks)
+    row = _patient(patient, k, by_networks, calibration)
     if calibration is not None:
         row["dose"] = dose_row(patient, by_networks(patient.scans["t1"]), calibration, k)
     if kept is not None:
@@ -104,7 +104,7 @@ def _row(k: int, by_networks: Any, calibration: Calibration | None, keep: Path |
     return row
 
 
-def _patient(patient: HeldOut, k: int, by_networks: Any) -> dict[str, Any]:
+def _patient(patient: HeldOut, k: int, by_networks: Any, calibration: Calibration | None) -> dict[str, Any]:
     """Figures of the CT numbers of one patient, by what its CT was made of."""
     truth, volumes = patient.truth, patient.scans
     body = patient.tissues.data[0] != Tissue.OUTSIDE
@@ -115,7 +115,7 @@ def _patient(patient: HeldOut, k: int, by_networks: Any) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         shown = body & _seen(volumes[name])
         figures = quality(made.ct, truth, shown).as_json()
-        figures["covered"] = coverage(made.ct, made.uncertainty, truth, shown, _LAPLACE_90)
+        figures["covered"] = _covered(made, truth, shown, calibration)
         row[name] = {**figures, "seconds": seconds, "shape": list(truth.grid.shape)}
     together = replace(volumes["t1"], data=torch.cat([volumes[name].data for name in SEEN]))
     row["together"] = quality(by_networks(together).ct, truth, body).as_json()
@@ -126,6 +126,14 @@ def _patient(patient: HeldOut, k: int, by_networks: Any) -> dict[str, Any]:
             row[name] = quality(resample(ct, truth.grid), truth, body).as_json()
     print(f"{k}: " + ", ".join(f"{name} {one['mae']:.0f} HU" for name, one in row.items()), flush=True)
     return row
+
+
+def _covered(made: SyntheticCt, truth: Volume, shown: Mask, calibration: Calibration | None) -> float:
+    """Share of voxels in their 90 % intervals: the calibrated ones, or those that networks tell."""
+    if calibration is None:
+        return coverage(made.ct, made.uncertainty, truth, shown, _LAPLACE_90)
+    half = half_width(made.ct, deviation(made, calibration), calibration, 0.9)
+    return coverage(made.ct, half, truth, shown, 1.0)
 
 
 def _seen(mr: Volume) -> Mask:

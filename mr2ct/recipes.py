@@ -80,65 +80,29 @@ Recipe = Callable[[RegressionNet, Samples, Path, Progress, str, int, Path | None
 _DOES = "CT numbers of a head, and how far they may be off, from one to four MRI of any contrast"
 
 
-def regression(
-    config: RegressionNet,
-    samples: Samples,
-    folder: Path,
-    progress: Progress,
-    device: str = "cpu",
-    seed: int = 0,
-    start: Path | None = None,
-    features: CtFeatures | None = None,
-) -> Trained:
-    """The regression of :mod:`.regression`, as its ``train`` takes it all."""
-    net, took = by_regression.train(config, samples, folder, progress, device, seed, start, features)
-    method = "regression of levels of CT numbers with a Laplace scale" + (
-        " and features of a segmenter of CTs" if features else ""
-    )
-    return Trained(net, config, took, "mr2ct", _DOES, method)
+def _answering(
+    own: Callable[[RegressionNet], Any],
+    train: Callable[..., tuple[nn.Module, Mapping[str, Any]]],
+    method: str,
+) -> Recipe:
+    """A recipe whose network answers as the regression's does."""
 
+    def learn(
+        config: RegressionNet,
+        samples: Samples,
+        folder: Path,
+        progress: Progress,
+        device: str = "cpu",
+        seed: int = 0,
+        start: Path | None = None,
+        features: CtFeatures | None = None,
+    ) -> Trained:
+        used = own(config)
+        net, took = train(used, samples, folder, progress, device, seed, start, features)
+        more = " and features of a segmenter of CTs" if features else ""
+        return Trained(net, used, took, "mr2ct", _DOES, method + more)
 
-def gan(
-    config: RegressionNet,
-    samples: Samples,
-    folder: Path,
-    progress: Progress,
-    device: str = "cpu",
-    seed: int = 0,
-    start: Path | None = None,
-    features: CtFeatures | None = None,
-) -> Trained:
-    """The same network and loss with the verdict of a judge of pairs; rates are the GAN's own."""
-    own = _as_gan(config)
-    net, took = against_a_judge.train(own, samples, folder, progress, device, seed, start, features)
-    method = "regression and a judge that sees the MRI beside the CT (Isola et al., CVPR 2017)"
-    return Trained(net, own, took, "mr2ct", _DOES, method)
-
-
-def unpaired(
-    config: RegressionNet,
-    samples: Samples,
-    folder: Path,
-    progress: Progress,
-    device: str = "cpu",
-    seed: int = 0,
-    start: Path | None = None,
-    features: CtFeatures | None = None,
-) -> Trained:
-    """The same network with a judge of CTs and the edges of the MRI alone.
-
-    Raises
-    ------
-    ValueError
-        If features are given: they compare pairs.
-    """
-    own = without_pairs(_as_gan(config))
-    net, took = against_a_judge.train(own, samples, folder, progress, device, seed, start, features)
-    method = (
-        "a judge of CTs and directional total variation (Ehrhardt and Betcke, 2016), without pairs; how far "
-        "numbers may be off is what its first weights said"
-    )
-    return Trained(net, own, took, "mr2ct", _DOES, method)
+    return learn
 
 
 def flow(
@@ -199,12 +163,6 @@ def read_flow(path: Path, device: str = "cpu") -> tuple[Generator, ResidualFlow]
     return net.to(device).eval(), config
 
 
-# By the names that a command knows them by.
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {"regression": regression, "gan": gan, "unpaired": unpaired, "flow": flow}
-)
-
-
 def _as_gan(config: RegressionNet) -> AdversarialNet:
     own = AdversarialNet(config.spacing, config.shape, config.net, window=config.window)
     return replace(own, fit=_budget(own.fit, config.fit))
@@ -213,3 +171,27 @@ def _as_gan(config: RegressionNet) -> AdversarialNet:
 def _budget(own: Fit, asked: Fit) -> Fit:
     """A recipe's own rates for as long as asked."""
     return replace(own, steps=asked.steps, budget_s=asked.budget_s, batch=asked.batch, workers=asked.workers)
+
+
+# By the names that a command knows them by; GANs keep their own rates.
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "regression": _answering(
+            lambda config: config,
+            by_regression.train,
+            "regression of levels of CT numbers with a Laplace scale",
+        ),
+        "gan": _answering(
+            _as_gan,
+            against_a_judge.train,
+            "regression and a judge that sees the MRI beside the CT (Isola et al., CVPR 2017)",
+        ),
+        "unpaired": _answering(
+            lambda config: without_pairs(_as_gan(config)),
+            against_a_judge.train,
+            "a judge of CTs and directional total variation (Ehrhardt and Betcke, 2016), without pairs; how "
+            "far numbers may be off is what its first weights said",
+        ),
+        "flow": flow,
+    }
+)

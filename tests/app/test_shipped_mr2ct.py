@@ -1,6 +1,5 @@
 """The networks of CT numbers that ship, on a real head that no training saw."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -33,11 +32,8 @@ def test_an_ensemble_ships_within_its_share_of_the_zoo() -> None:
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_a_real_head_has_a_closed_skull_where_its_labels_say() -> None:
-    data = os.environ.get("SPINDOSE_DATA")
-    if not data:
-        pytest.skip("needs SPINDOSE_DATA, the folder of shared data")
-    head = Path(data) / "head"
+def test_a_real_head_has_a_closed_skull_where_its_labels_say(data: Path) -> None:
+    head = data / "head"
     mr = read_nifti(head / "colin27_t1.nii.gz", Quantity.MR)
     truth = read_nifti(head / "colin27_labels.nii.gz", Quantity.LABEL).data[0]
     found = convert(mr, *read_nets())
