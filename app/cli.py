@@ -99,6 +99,9 @@ def plan(
     networks: Annotated[
         bool, typer.Option("--networks", help="CT by the networks that ship, with what it may be off by.")
     ] = False,
+    robust_ct: Annotated[
+        bool, typer.Option("--robust-ct", help="Hold against what the CT of --networks may be off by.")
+    ] = False,
     true_ct: Annotated[
         Path | None,
         typer.Option(help="A CT registered to the MRI, to compare the plan on; it is never planned on."),
@@ -134,6 +137,7 @@ def plan(
             arcs,
             tuple(arc or ()),
             networks,
+            robust_ct,
         )
         summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series, true_ct)
         robust = facts(out, request)

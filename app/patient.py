@@ -104,7 +104,7 @@ def plan_patient(
         lambda: synthetic_ct(scan.volumes["mr"], walk.inside, networks=request.networks),
         after=("scan",),
     )
-    ct = head.volumes["ct"]
+    ct, sigma = head.volumes["ct"], head.volumes.get(SIGMA)
     drawn = walk.case(
         "contours",
         "Contours",
@@ -124,7 +124,7 @@ def plan_patient(
             **robust.asked(request),
             **goal_sheet.asked(request),
         },
-        lambda: optimised(ct, structures, request, walk.inside),
+        lambda: optimised(ct, structures, request, walk.inside, sigma),
         lambda result, here: keep_plan(result, request, here),
         lambda here: read_plan(here / "plan.json"),
         after=("contours",),
@@ -152,30 +152,35 @@ def plan_patient(
         structures,
         plan,
         dose,
-        _in_scenarios(walk, plan, ct, structures, dose, request),
+        _in_scenarios(walk, plan, ct, sigma, structures, dose, request),
         _second_opinion(walk, plan, ct, structures, dose, request),
-        ct_trust.told(walk, ct, head.volumes.get(SIGMA), plan, structures, dose.grid),
+        ct_trust.told(walk, ct, sigma, plan, structures, dose.grid),
     )
 
 
 def _in_scenarios(
-    walk: Walk, plan: Plan, ct: Volume, structures: StructureSet, dose: Volume, request: Request
+    walk: Walk,
+    plan: Plan,
+    ct: Volume,
+    sigma: Volume | None,
+    structures: StructureSet,
+    dose: Volume,
+    request: Request,
 ) -> Mapping[str, object]:
     """How a plan fares in every scenario; nothing where none was asked for."""
     if not robust.asked(request):
         return {}
+
+    def made() -> dict[str, object]:
+        density = relative_electron_density(ct, structures.mask(BODY))
+        unsure = robust.deviation_of(request, density, ct, sigma)
+        return robust.check(plan, density, structures, dose, request, unsure, walk.inside)
+
     return walk.step(
         robust.STEP,
         "Dose in every scenario",
         {"margin": request.ptv_margin, **robust.asked(request)},
-        lambda: robust.check(
-            plan,
-            relative_electron_density(ct, structures.mask(BODY)),
-            structures,
-            dose,
-            request,
-            walk.inside,
-        ),
+        made,
         robust.write,
         robust.read,
         after=("dose",),
@@ -264,8 +269,10 @@ def kept_structures(case: Case) -> StructureSet:
     return case.structures
 
 
-def optimised(ct: Volume, structures: StructureSet, request: Request, progress: Progress) -> Plan:
-    """A plan that meets its goals as well as it can."""
+def optimised(
+    ct: Volume, structures: StructureSet, request: Request, progress: Progress, sigma: Volume | None = None
+) -> Plan:
+    """A plan that meets its goals as well as it can, on a CT that may be off by ``sigma``."""
     density = relative_electron_density(ct, structures.mask(BODY))
     return plan_automatically(
         density,
@@ -277,7 +284,7 @@ def optimised(ct: Volume, structures: StructureSet, request: Request, progress: 
         dose_grid(ct.grid, structures.mask(BODY), request.dose_spacing),
         progress,
         robust.settings_of(request),
-        robust.deviation_of(request, density),
+        robust.deviation_of(request, density, ct, sigma),
     )[0]
 
 

@@ -181,7 +181,7 @@ def _deviation(errors: Errors, ct: Volume, density: Volume) -> Volume | None:
     if errors.density_uncertainty is not None:
         return expect_deviation(read_nifti(errors.density_uncertainty, Quantity.DENSITY), density)
     if errors.hu_uncertainty is not None:
-        sigma = read_nifti(errors.hu_uncertainty, Quantity.HU)
+        sigma = read_nifti(errors.hu_uncertainty, Quantity.HU_DEVIATION)
         return expect_deviation(density_deviation(sigma, ct), density)
     return None
 

@@ -62,6 +62,8 @@ class Request:
         How far the patient may lie from where the plan has them (mm); 0 for a plan that is not robust.
     density_uncertainty
         NIfTI file of one standard deviation of the relative electron density, where there is one.
+    robust_ct
+        Whether the plan holds against what the networks' CT may be off by.
     expected_value
         Whether the plan is best on average over these errors; otherwise in the worst of them.
     technique
@@ -92,6 +94,7 @@ class Request:
     n_arcs: int = 1
     arcs: tuple[str, ...] = ()
     networks: bool = False
+    robust_ct: bool = False
 
     def __post_init__(self) -> None:
         if not (0 <= self.ctv_margin <= 50 and 0 <= self.ptv_margin <= 50):
@@ -102,7 +105,12 @@ class Request:
             raise ValueError(f"expected a set-up error of 0-20 mm, got {self.setup_error:g}")
         if self.density_uncertainty is not None and not self.density_uncertainty.is_file():
             raise ValueError("expected a NIfTI file of the density's standard deviation, got no file there")
-        if self.expected_value and not self.setup_error and self.density_uncertainty is None:
+        if self.robust_ct and (not self.networks or self.density_uncertainty is not None):
+            raise ValueError(
+                "expected --robust-ct with the CT of --networks and without --density-uncertainty, which "
+                "stands for the same errors; leave one out"
+            )
+        if self.expected_value and not (self.setup_error or self.density_uncertainty or self.robust_ct):
             raise ValueError(
                 "expected a set-up error or an uncertain density to take the expected value over, got neither"
             )

@@ -7,8 +7,10 @@ from pathlib import Path
 from imaging.nifti import read_nifti
 from imaging.structures import RoiType, StructureSet, named
 from imaging.volume import Quantity, Volume
+from mr2ct.calibration import common
 from planning.check.robust import robustness
 from planning.check.robust_facts import as_json
+from planning.hu_deviation import density_deviation
 from planning.machine import load_machine
 from planning.optimise.robust import Aggregate
 from planning.optimise.settings import Settings
@@ -16,6 +18,7 @@ from planning.plan import Plan
 from planning.scenarios import expect_deviation
 
 from .console import Progress
+from .ct_nets import INTERVALS, ZOO, calibration_of
 from .goal_sheet import goals_of
 from .request import Request
 from .review.facts import CheckRow
@@ -32,6 +35,8 @@ def asked(request: Request) -> dict[str, object]:
         told["setup_error"] = request.setup_error
     if request.density_uncertainty is not None:
         told["density_uncertainty"] = file_hash(request.density_uncertainty)
+    if request.robust_ct:
+        told["robust_ct"] = file_hash(ZOO / INTERVALS)
     if told and request.expected_value:
         told["expected_value"] = True
     return told
@@ -42,7 +47,7 @@ def parameters(request: Request) -> dict[str, str]:
     told: dict[str, str] = {}
     if request.setup_error:
         told["set-up error"] = f"{request.setup_error:g} mm either way along each axis"
-    if request.density_uncertainty is not None:
+    if request.density_uncertainty is not None or request.robust_ct:
         told["density error"] = f"{settings_of(request).density_sigmas:g} standard deviation either way"
     if told:
         told["over these errors"] = f"best {'on average' if request.expected_value else 'in the worst case'}"
@@ -61,8 +66,25 @@ def settings_of(request: Request) -> Settings:
     return Settings(setup_error_mm=request.setup_error, aggregate=aggregate)
 
 
-def deviation_of(request: Request, density: Volume) -> Volume | None:
-    """One standard deviation of the density, read and checked against it; None where none is given."""
+def deviation_of(request: Request, density: Volume, ct: Volume, sigma: Volume | None) -> Volume | None:
+    """One standard deviation of the density, checked against it; None where none is asked for.
+
+    Parameters
+    ----------
+    request
+        Says whether it is that of a file, or of the networks' CT.
+    density
+        Of the plan.
+    ct, sigma
+        HU, and what the networks' CT may be off by.
+    """
+    if request.robust_ct:
+        calibration = calibration_of(())
+        if sigma is None or calibration is None:
+            raise ValueError(
+                "expected a CT with calibrated deviations for --robust-ct, got none; plan without it"
+            )
+        return expect_deviation(density_deviation(common(ct, sigma, calibration), ct), density)
     if request.density_uncertainty is None:
         return None
     return expect_deviation(read_nifti(request.density_uncertainty, Quantity.DENSITY), density)
@@ -92,10 +114,15 @@ def cautions(request: Request) -> tuple[str, ...]:
 
 
 def check(
-    plan: Plan, density: Volume, structures: StructureSet, dose: Volume, request: Request, progress: Progress
+    plan: Plan,
+    density: Volume,
+    structures: StructureSet,
+    dose: Volume,
+    request: Request,
+    deviation: Volume | None,
+    progress: Progress,
 ) -> dict[str, object]:
     """The goals of a plan and the coverage of its targets in every scenario, as plain values."""
-    deviation = deviation_of(request, density)
     found = robustness(
         plan,
         settings_of(request).scenarios(deviation),

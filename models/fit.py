@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from .checkpoint import Part, keep, kept_state, restore
+from .muon import Muon
 
 Batch = dict[str, Tensor]
 Nets = Mapping[str, nn.Module]
@@ -56,6 +57,8 @@ class Fit:
         Seconds between looks at what the networks do.
     workers
         Processes that make samples; 0 makes them between steps.
+    muon
+        Whether kernels of convolutions step by :class:`models.muon.Muon`; by AdamW as all else otherwise.
 
     Raises
     ------
@@ -74,6 +77,7 @@ class Fit:
     checkpoint_s: float = 120.0
     watch_s: float = 300.0
     workers: int = 0
+    muon: bool = False
 
     def __post_init__(self) -> None:
         if min(asdict(self).values()) < 0 or self.batch < 1:
@@ -188,9 +192,13 @@ def fit(
 def _part(net: nn.Module, how: Fit) -> Part:
     betas = (how.momentum, 0.999)
     weights = list(net.parameters())
-    optimiser = torch.optim.AdamW(
-        weights, how.learning_rate, betas, weight_decay=how.weight_decay, fused=True
-    )
+    optimiser: torch.optim.Optimizer
+    if how.muon:
+        optimiser = Muon(weights, how.learning_rate, betas, how.weight_decay)
+    else:
+        optimiser = torch.optim.AdamW(
+            weights, how.learning_rate, betas, weight_decay=how.weight_decay, fused=True
+        )
     return Part(net, optimiser, EMAModel(weights, decay=how.average))
 
 

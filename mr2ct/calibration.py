@@ -185,6 +185,21 @@ def half_width(ct: Volume, sigma: Volume, calibration: Calibration, share: float
     return Volume(wide, ct.grid, Quantity.HU_DEVIATION, ct.frame)
 
 
+def common(ct: Volume, sigma: Volume, calibration: Calibration) -> Volume:
+    """Standard deviations (HU) of the errors that whole places share, which no beam averages.
+
+    Parameters
+    ----------
+    ct, sigma
+        The synthetic CT, and what :func:`deviation` gave of it.
+    calibration
+        Says how errors lie.
+    """
+    share = {name: math.sqrt(whole + place) for name, (whole, place, _) in calibration.parts.items()}
+    alike = sigma.expect(Quantity.HU_DEVIATION).data * _of_tissue(ct, share)
+    return Volume(alike, ct.grid, Quantity.HU_DEVIATION, ct.frame)
+
+
 def drawn(ct: Volume, sigma: Volume, calibration: Calibration, generator: torch.Generator) -> Volume:
     """A CT (HU) that the patient may have, errors lying together as they do in held-out patients.
 

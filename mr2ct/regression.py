@@ -66,7 +66,7 @@ class RegressionNet:
     net: UNetConfig = field(
         default_factory=lambda: UNetConfig(4, N_OUTPUTS, (32, 48, 96, 112, 112, 80), sharp=16)
     )
-    fit: Fit = field(default_factory=lambda: Fit(budget_s=3600.0))
+    fit: Fit = field(default_factory=lambda: Fit(budget_s=3600.0, muon=True))
     window: tuple[int, int, int] = (96, 96, 96)
 
 

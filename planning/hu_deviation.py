@@ -27,9 +27,9 @@ def density_deviation(sigma: Volume, ct: Volume, table: tuple[tuple[float, float
     Raises
     ------
     ValueError
-        If a volume is not in HU, a deviation is negative or not finite, or the frames differ.
+        If a volume is not in HU or deviations of it, one is negative or not finite, or the frames differ.
     """
-    expect_finite(sigma.expect(Quantity.HU))
+    expect_finite(sigma.expect(Quantity.HU_DEVIATION))
     ct.expect(Quantity.HU)
     if sigma.frame and ct.frame and sigma.frame != ct.frame:
         raise ValueError(

@@ -25,7 +25,7 @@ from .subject import Subject
 
 _KNOTS = 24.0  # between knots of the deformation (mm)
 _STEP = 8  # voxels between places where the map of positions is worked out
-_PLACES = 200  # of a tumour that samples may be centred on
+_PLACES = 200  # of a tumour, and of cavities, that samples may be centred on
 _BESIDE = 30.0  # how far from them the middle may lie (mm)
 _STEEPEST = 0.9  # of the displacement's change in a millimetre: below 1 nothing folds
 
@@ -46,14 +46,18 @@ class Library:
         Voxel size (mm), the same along each axis.
     lesions
         Some voxels of each head's tumour, shape ``(m, 3)``, found when it is made; none where it is healthy.
+    bones
+        The same of the air in it.
     """
 
     labels: UInt8[Tensor, "n i j k"]
     spacing: float
     lesions: tuple[Tensor, ...] = field(init=False)
+    cavities: tuple[Tensor, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lesions", tuple(_lesion(head) for head in self.labels))
+        for name, kinds in (("lesions", TUMOUR), ("cavities", (Tissue.AIR,))):
+            object.__setattr__(self, name, tuple(_some(head, kinds) for head in self.labels))
 
 
 def library(subjects: Sequence[Subject], device: str = "cpu") -> Library:
@@ -130,7 +134,7 @@ def sample(heads: Library, how: Randomisation, generator: torch.Generator) -> tu
     device = heads.labels.device
     n = int(torch.randint(len(heads.labels), (1,), generator=generator))
     head = heads.labels[n]
-    about = _about(heads.lesions[n], how, generator)
+    about = _about(heads.lesions[n], heads.cavities[n], how, generator)
     labels = _read(head, _places(head, heads.spacing, how, generator, about).to(device), how.shape)
     noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
     brain = _brain(labels) if float(torch.rand(1, generator=generator)) < how.stripped else None
@@ -230,18 +234,24 @@ def _places(
     return (moved + shift[:, None, None, None]) / spacing + middle[:, None, None, None]
 
 
-def _lesion(head: Labels) -> Tensor:
-    """At most two hundred voxels of a head's tumour, evenly through its list."""
+def _some(head: Labels, kinds: Sequence[Tissue]) -> Tensor:
+    """About two hundred of a head's voxels of some tissues, evenly through their list."""
     table = torch.zeros(max(Tissue) + 1, dtype=torch.bool, device=head.device)
-    table[[*TUMOUR]] = True
+    table[[*kinds]] = True
     found = torch.nonzero(table[head.int()])
     return found[:: max(1, len(found) // _PLACES)].cpu()
 
 
-def _about(lesion: Tensor, how: Randomisation, generator: torch.Generator) -> Tensor | None:
-    """A place in the tumour to look at, or nothing."""
+def _about(lesion: Tensor, cavity: Tensor, how: Randomisation, generator: torch.Generator) -> Tensor | None:
+    """A place to look at, in the tumour or a cavity, or nothing."""
     wanted, place = torch.rand(2, generator=generator).tolist()
-    return lesion[int(place * len(lesion))].float() if len(lesion) and wanted < how.lesions else None
+    for places, first, last in (
+        (lesion, 0.0, how.lesions),
+        (cavity, how.lesions, how.lesions + how.cavities),
+    ):
+        if len(places) and first <= wanted < last:
+            return places[int(place * len(places))].float()
+    return None
 
 
 def _turn(how: Randomisation, generator: torch.Generator) -> Float[Tensor, "3 3"]:

@@ -34,6 +34,8 @@ class Randomisation:
         are cut, and what is left out is dark and counts as outside.
     lesions
         Share of samples that are centred on a tumour, where the head has one: tumours are few voxels.
+    cavities
+        Share of samples that are centred on a cavity: around the sinuses air and bone are hardest to tell.
     contrasts
         Sequences of a sample's channels, as :func:`synth.looks.physical_look` names them, or ``any``; with
         none, one channel of any contrast.
@@ -59,6 +61,7 @@ class Randomisation:
     stripped: float = 0.0
     cut: float = 0.0
     lesions: float = 0.0
+    cavities: float = 0.0
     contrasts: tuple[str, ...] = ()
     sequences: tuple[str, ...] = ("t1", "t1", "t1c", "t2", "flair", "pd")
     missing: float = 0.0
@@ -71,9 +74,13 @@ class Randomisation:
         for name in ("rotation", "scale", "shift", "deformation", "cut"):
             if getattr(self, name) < 0:
                 raise ValueError(f"expected {name} of 0 or more, got {getattr(self, name)}")
-        for name in ("randomised", "artefacts", "stripped", "lesions", "missing"):
+        for name in ("randomised", "artefacts", "stripped", "lesions", "cavities", "missing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"expected {name} as a share of 0 to 1, got {getattr(self, name)}")
+        if self.lesions + self.cavities > 1:
+            raise ValueError(
+                f"expected lesions and cavities of 1 or less together, got {self.lesions + self.cavities}"
+            )
         asked = [*(name for name in self.contrasts if name != ANY), *self.sequences]
         if unknown := [name for name in asked if name not in SEQUENCES]:
             raise ValueError(f"expected contrasts of {', '.join(SEQUENCES)}, got {unknown[0]!r}")

@@ -1,9 +1,12 @@
 import hashlib
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from app.ct_nets import calibration_of
 from app.request import Request
 from app.robust import asked, check, deviation_of, inputs, lines, parameters, read, rows, settings_of, write
 from imaging.grid import axial
@@ -22,6 +25,8 @@ MACHINE = load_machine("generic-6mv")
 EDGE = np.array([42.5, 42.5, 42.5])
 GRID = axial(-EDGE, EDGE, (5.0, 5.0, 5.0))
 WATER = Volume(torch.ones(1, *GRID.shape), GRID, Quantity.DENSITY)
+HEAD = Volume(torch.full((1, *GRID.shape), 50.0), GRID, Quantity.HU)
+SD = Quantity.HU_DEVIATION
 DRAWN = StructureSet(
     GRID,
     {
@@ -53,7 +58,7 @@ def sigma(tmp_path):
 def test_a_request_without_errors_makes_the_plan_it_always_made(sigma):
     assert asked(Request(RX)) == {}
     assert len(settings_of(Request(RX)).scenarios(None)) == 1
-    assert deviation_of(Request(RX), WATER) is None
+    assert deviation_of(Request(RX), WATER, HEAD, None) is None
     assert settings_of(Request(RX, setup_error=3.0)).aggregate is Aggregate.WORST
     assert settings_of(Request(RX, setup_error=3.0, expected_value=True)).aggregate is Aggregate.EXPECTED
     other = asked(Request(RX, setup_error=3.0, density_uncertainty=sigma))
@@ -78,7 +83,8 @@ def test_what_was_asked_of_errors_is_told_to_the_reader(sigma):
 
 def test_a_plan_is_checked_in_every_scenario_and_its_words_name_the_worst(dose, sigma, tmp_path):
     request = Request(RX, setup_error=5.0, ptv_margin=0.0, density_uncertainty=sigma)
-    found = check(planned(), WATER, DRAWN, dose, request, lambda *_: None)
+    unsure = deviation_of(request, WATER, HEAD, None)
+    found = check(planned(), WATER, DRAWN, dose, request, unsure, lambda *_: None)
     assert len(found["scenarios"]) == 9
     assert set(found["v95_percent"]) == {"CTV", "PTV"}
     told = found["v95_percent"]["CTV"]
@@ -103,7 +109,7 @@ def test_a_plan_is_checked_in_every_scenario_and_its_words_name_the_worst(dose, 
 
 
 def test_a_margin_beside_the_errors_it_stands_for_is_told(dose):
-    found = check(planned(), WATER, DRAWN, dose, Request(RX, setup_error=3.0), lambda *_: None)
+    found = check(planned(), WATER, DRAWN, dose, Request(RX, setup_error=3.0), None, lambda *_: None)
     assert any("--ptv-margin 0" in line for line in lines({"robustness": found}))
 
 
@@ -134,4 +140,26 @@ def test_a_file_of_deviations_that_cannot_be_is_refused(tmp_path, sigma, sentenc
     path = tmp_path / "sigma.nii.gz"
     write_nifti(Volume(sigma, GRID, Quantity.DENSITY), path)
     with pytest.raises(ValueError, match=sentence):
-        deviation_of(Request(RX, density_uncertainty=path), WATER)
+        deviation_of(Request(RX, density_uncertainty=path), WATER, HEAD, None)
+
+
+def test_a_plan_is_held_against_what_the_networks_may_be_off_by():
+    """From 0 to 100 HU the table of density rises by 0.095."""
+    asked_for = Request(RX, networks=True, robust_ct=True)
+    calibration = calibration_of(())
+    assert calibration is not None
+    whole, place, _ = calibration.parts["soft tissue"]
+    deviation = deviation_of(asked_for, WATER, HEAD, replace(HEAD, data=0 * HEAD.data + 10.0, quantity=SD))
+    assert deviation is not None
+    assert deviation.data.mean().item() == pytest.approx(10 * 0.095 / 100 * (whole + place) ** 0.5, rel=1e-4)
+    assert len(settings_of(asked_for).scenarios(deviation)) == 3
+    assert parameters(asked_for)["density error"] == "1 standard deviation either way"
+    assert len(str(asked(asked_for)["robust_ct"])) == 64
+    with pytest.raises(ValueError, match="calibrated deviations for --robust-ct"):
+        deviation_of(asked_for, WATER, HEAD, None)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"networks": True, "density_uncertainty": Path(__file__)}])
+def test_the_networks_own_errors_are_refused_without_them_or_twice(wrong):
+    with pytest.raises(ValueError, match="--robust-ct with the CT of --networks and without"):
+        Request(RX, robust_ct=True, **wrong)

@@ -75,9 +75,10 @@ def test_a_line_is_found(tmp_path: Path) -> None:
     assert bias == pytest.approx(-1, abs=0.05)
 
 
-def test_a_run_killed_on_the_way_ends_with_the_same_bits(tmp_path: Path) -> None:
-    whole = linear()
-    fit(whole, Line(), noisy, QUICK, tmp_path / "whole", quiet, seed=3)
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_run_killed_on_the_way_ends_with_the_same_bits(tmp_path: Path, muon: bool) -> None:
+    whole, how = linear(), replace(QUICK, muon=muon)
+    fit(whole, Line(), noisy, how, tmp_path / "whole", quiet, seed=3)
 
     def killing(
         nets: Mapping[str, nn.Module], batch: dict[str, Tensor], generator: torch.Generator
@@ -89,9 +90,9 @@ def test_a_run_killed_on_the_way_ends_with_the_same_bits(tmp_path: Path) -> None
 
     steps: list[int] = []
     with pytest.raises(KilledError):
-        fit(linear(), Line(), killing, QUICK, tmp_path / "parts", quiet, seed=3)
+        fit(linear(), Line(), killing, how, tmp_path / "parts", quiet, seed=3)
     again = linear()
-    fit(again, Line(), noisy, QUICK, tmp_path / "parts", quiet, seed=3)
+    fit(again, Line(), noisy, how, tmp_path / "parts", quiet, seed=3)
     assert same(whole, again)
     lines = [json.loads(line) for line in (tmp_path / "parts" / "losses.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 13))

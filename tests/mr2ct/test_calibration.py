@@ -16,6 +16,7 @@ from mr2ct.calibration import (
     TISSUES,
     Calibration,
     calibrated,
+    common,
     deviation,
     drawn,
     half_width,
@@ -116,6 +117,15 @@ def test_samples_err_as_patients_do() -> None:
         drawn(ct, sigma, given, torch.Generator().manual_seed(5)).data,
         drawn(ct, sigma, given, torch.Generator().manual_seed(5)).data,
     )
+
+
+def test_the_common_error_is_that_of_samples_without_their_fine_one() -> None:
+    given = Calibration({name: {"0.9": 1.0} for name in TISSUES}, dict.fromkeys(TISSUES, (0.25, 0.5, 0.0)))
+    g = torch.Generator().manual_seed(4)
+    ct, sigma = answered().ct, answered().uncertainty
+    errors = torch.stack([(drawn(ct, sigma, given, g).data - ct.data)[0] for _ in range(40)])
+    told = common(ct, sigma, given).data[0]
+    assert float((errors / told).square().mean()) == pytest.approx(1.0, rel=0.1)
 
 
 def test_a_calibration_survives_its_file(tmp_path: Path) -> None:

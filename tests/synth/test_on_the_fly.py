@@ -183,19 +183,20 @@ def test_samples_on_a_gpu_have_the_labels_of_the_cpu(heads: Library) -> None:
         assert float((labels.cpu() == here).float().mean()) > 0.999
 
 
-def test_samples_are_centred_on_the_tumour_as_often_as_asked() -> None:
+@pytest.mark.parametrize(("about", "kind"), [("lesions", Tissue.ENHANCING), ("cavities", Tissue.AIR)])
+def test_samples_are_centred_on_a_tumour_or_cavity_as_often_as_asked(about: str, kind: Tissue) -> None:
     labels = torch.zeros(60, 60, 60, dtype=torch.uint8)
     labels[:] = int(Tissue.WHITE)
-    labels[8:12, 44:48, 20:24] = int(Tissue.ENHANCING)
-    how = replace(STILL, shape=(16, 16, 16), spacing=1.0, shift=4.0)
+    labels[8:12, 44:48, 20:24] = int(kind)
+    how, heads = replace(STILL, shape=(16, 16, 16), spacing=1.0, shift=4.0), Library(labels[None], 1.0)
     for share, low, high in ((0.0, 0, 0), (0.5, 20, 40), (1.0, 60, 60)):
         seen = [
-            bool(
-                (sample(Library(labels[None], 1.0), replace(how, lesions=share), generator(n))[1] > 10).any()
-            )
+            bool((sample(heads, replace(how, **{about: share}), generator(n))[1] == int(kind)).any())
             for n in range(60)
         ]
         assert low <= sum(seen) <= high
+    with pytest.raises(ValueError, match="lesions and cavities of 1 or less together"):
+        Randomisation(lesions=0.6, cavities=0.5)
 
 
 def test_contrasts_show_one_head_and_some_may_be_missing(heads: Library) -> None:
