@@ -97,10 +97,14 @@ def plan(
         Path | None, typer.Option(help="A goal sheet of your own (TOML); the brain sheet otherwise.")
     ] = None,
     networks: Annotated[
-        bool, typer.Option("--networks", help="CT by the networks that ship, with what it may be off by.")
+        bool,
+        typer.Option(
+            "--networks/--bulk",
+            help="CT by the networks that ship, with what it may be off by, or of the aligned anatomy.",
+        ),
     ] = False,
     robust_ct: Annotated[
-        bool, typer.Option("--robust-ct", help="Hold against what the CT of --networks may be off by.")
+        bool, typer.Option("--robust-ct", help="Hold against what the synthetic CT may be off by.")
     ] = False,
     true_ct: Annotated[
         Path | None,

@@ -26,7 +26,7 @@ from mr2ct.regression import RegressionNet
 from .console import Progress
 from .ct_nets import calibration_of, read_nets, shipped
 from .examined import examined, expect_adult, judged, of_slices, without_bias
-from .patient import synthetic_ct
+from .head_ct import bulk_ct
 from .plan import read_mr
 
 _SAME_HEAD = 0.85  # Dice of the heads of two contrasts that lie in one place
@@ -109,7 +109,7 @@ def convert_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
         "cut": list(shown.cut),
     }
     if bulk:
-        ct = synthetic_ct(first, progress).volumes["ct"]
+        ct = bulk_ct(first, progress).volumes["ct"]
         _write_ct(ct, source, asked.out, "aligned anatomy")
         method = "bulk densities of the aligned anatomy"
         return {"ct": str(asked.out), "method": method, **facts, "cautions": cautions}

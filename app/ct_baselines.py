@@ -12,7 +12,7 @@ from mr2ct.tissue_classes import classify
 from synth.anatomy import anatomy
 
 from .console import Progress
-from .patient import ct_grid
+from .head_ct import ct_grid
 
 _PRIOR_VOXELS = 1.5  # mm
 

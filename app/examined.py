@@ -152,8 +152,10 @@ def of_slices(mr: Volume, path: Path, series: int | None) -> tuple[str, ...]:
     return tuple(said)
 
 
-def expect_adult(reasons: Sequence[str], anyway: bool) -> tuple[str, ...]:
-    """Reasons as cautions where all is to be done anyway, and a refusal where not.
+def expect_adult(
+    reasons: Sequence[str], anyway: bool, remedy: str = "convert it all the same with --anyway"
+) -> tuple[str, ...]:
+    """Reasons as cautions where all is to be done anyway, and a refusal with its remedy where not.
 
     Raises
     ------
@@ -162,7 +164,6 @@ def expect_adult(reasons: Sequence[str], anyway: bool) -> tuple[str, ...]:
     """
     if reasons and not anyway:
         raise ValueError(
-            f"expected an MRI of an adult's head, got one {'; '.join(reasons)}; check it, or convert it all "
-            "the same with --anyway"
+            f"expected an MRI of an adult's head, got one {'; '.join(reasons)}; check it, or {remedy}"
         )
     return tuple(f"Made all the same of what is no MRI of an adult's head: one {each}." for each in reasons)

@@ -17,7 +17,8 @@ from synth.case import make
 
 from .cohort import read_recipe
 from .console import Progress
-from .patient import BODY, contoured, ct_grid, optimised
+from .head_ct import ct_grid
+from .patient import BODY, contoured, optimised
 from .request import Request
 
 _GROSS = (Tissue.NECROSIS, Tissue.ENHANCING, Tissue.CAVITY)

@@ -8,17 +8,10 @@ import numpy as np
 import torch
 
 from imaging.case import Case
-from imaging.grid import Grid, around, axial, positions
-from imaging.intensity import correct_bias, head_mask
-from imaging.register import fit
-from imaging.resample import resample
+from imaging.grid import Grid, axial, positions
 from imaging.shapes import Mask
 from imaging.structures import StructureSet
 from imaging.volume import Volume
-from mr2ct.bulk import to_ct
-from mr2ct.calibration import deviation
-from mr2ct.convert import convert
-from mr2ct.tissue_classes import classify
 from planning.arcs import Arc
 from planning.arrange import arrange, arrange_arcs
 from planning.beams import Beam
@@ -30,18 +23,13 @@ from planning.machine import load_machine
 from planning.optimise.automatic import plan_automatically
 from planning.plan import Plan
 from planning.plan_file import read_plan, write_plan
-from synth.anatomy import anatomy
 
-from . import ct_trust, goal_sheet, independent, robust
+from . import ct_trust, goal_sheet, head_ct, independent, robust
 from .console import Progress
-from .ct_nets import calibration_of, read_nets, shipped
 from .request import Request, Technique
-from .steps import Walk, file_hash
+from .steps import Walk
 
 BODY = "Body"
-SIGMA = "ct_deviation"
-_FINEST, _COARSEST = 1.0, 2.0  # mm; CT voxels beyond these change no plan, or change it
-_PRIOR_VOXELS = 1.5  # mm
 _AIR_AROUND = 6.0  # mm of dose grid beyond the body
 
 
@@ -67,6 +55,8 @@ class Planned:
         How far its dose is from the second engine's.
     trust
         Where the synthetic CT may be off and what that does to dose, where networks made it.
+    cautions
+        What the reader of the synthetic CT must know, one sentence each.
     """
 
     scan: Case
@@ -77,6 +67,7 @@ class Planned:
     robustness: Mapping[str, object] = field(default_factory=dict)
     independent: Mapping[str, object] = field(default_factory=dict)
     trust: ct_trust.Trust | None = None
+    cautions: tuple[str, ...] = ()
 
 
 def plan_patient(
@@ -97,19 +88,22 @@ def plan_patient(
     request
         What is asked for.
     """
-    head = walk.case(
+    made = walk.step(
         "synthetic_ct",
         "Synthetic CT",
-        _networks_asked(request),
-        lambda: synthetic_ct(scan.volumes["mr"], walk.inside, networks=request.networks),
+        head_ct.asked(request),
+        lambda: head_ct.head_ct(scan.volumes["mr"], request, walk.inside),
+        head_ct.write,
+        head_ct.read,
         after=("scan",),
     )
-    ct, sigma = head.volumes["ct"], head.volumes.get(SIGMA)
+    head = made.case.volumes
+    ct, sigma = head["ct"], head.get(head_ct.SIGMA)
     drawn = walk.case(
         "contours",
         "Contours",
         {"target": target, "ctv": request.ctv_margin, "ptv": request.ptv_margin},
-        lambda: Case({}, contoured(head.volumes["tissues"], gtv(ct.grid), request)),
+        lambda: Case({}, contoured(head["tissues"], gtv(ct.grid), request)),
         after=("synthetic_ct",),
     )
     structures = kept_structures(drawn)
@@ -155,6 +149,7 @@ def plan_patient(
         _in_scenarios(walk, plan, ct, sigma, structures, dose, request),
         _second_opinion(walk, plan, ct, structures, dose, request),
         ct_trust.told(walk, ct, sigma, plan, structures, dose.grid),
+        made.cautions,
     )
 
 
@@ -215,44 +210,6 @@ def _beams_asked(request: Request) -> dict[str, object]:
     if request.technique is Technique.VMAT:
         return {"arcs": list(request.arcs) or request.n_arcs}
     return {"beams": request.n_beams}
-
-
-def ct_grid(scan: Grid) -> Grid:
-    """The upright grid of the synthetic CT: covers the scan, about as fine in the plane."""
-    pixel = float(np.clip(scan.spacing.min(), _FINEST, _COARSEST))
-    return around(scan, (pixel, pixel, _COARSEST))
-
-
-def synthetic_ct(mr: Volume, progress: Progress, *, networks: bool = False) -> Case:
-    """Synthetic CT (HU) and tissues (labels) of one MRI, on an upright grid that covers it.
-
-    The anatomy prior comes from ``synth``, is aligned to the scan by ``imaging`` and read by
-    ``mr2ct``: the three meet here alone. With networks, those that ship make the CT and tell how far it may
-    be off (``ct_deviation``); organs are the aligned anatomy's all the same.
-    """
-    mr = resample(mr, ct_grid(mr.grid))
-    progress("head and bias field", 0.0)
-    head = head_mask(mr)
-    mr = correct_bias(mr, head)
-    progress("head and bias field", 1.0)
-    progress("anatomy, aligned", 0.0)
-    aligned = fit(anatomy(_PRIOR_VOXELS), mr, head)
-    progress("anatomy, aligned", 1.0)
-    progress("tissue classes", 0.0)
-    tissues = classify(mr, head, aligned)
-    progress("tissue classes", 1.0)
-    if not networks:
-        return Case({"ct": to_ct(tissues), "tissues": tissues})
-    progress("CT numbers", 0.0)
-    found = convert(mr, *read_nets())
-    calibration = calibration_of(())
-    sigma = found.uncertainty if calibration is None else deviation(found, calibration)
-    progress("CT numbers", 1.0)
-    return Case({"ct": found.ct, "tissues": tissues, SIGMA: sigma})
-
-
-def _networks_asked(request: Request) -> dict[str, object]:
-    return {"networks": [file_hash(path) for path in shipped()]} if request.networks else {}
 
 
 def contoured(tissues: Volume, gtv: Mask, request: Request) -> StructureSet:

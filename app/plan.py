@@ -10,7 +10,8 @@ from imaging.volume import Quantity
 
 from .console import Progress
 from .goal_sheet import goals_of
-from .patient import ct_grid, plan_patient
+from .head_ct import ct_grid
+from .patient import plan_patient
 from .publish import Summary, publish
 from .request import Request, Target
 from .robust import expect_uncertainty

@@ -142,6 +142,7 @@ def publish(
     inputs = {**inputs, **goal_sheet.inputs(request), **robust.inputs(request)}
     cautions = (
         *cautions,
+        *planned.cautions,
         *cut_off(planned.scan.volumes["mr"].grid, planned.structures),
         *independent.cautions(planned.independent),
         *mri_only.cautions(on_others),

@@ -107,8 +107,8 @@ class Request:
             raise ValueError("expected a NIfTI file of the density's standard deviation, got no file there")
         if self.robust_ct and (not self.networks or self.density_uncertainty is not None):
             raise ValueError(
-                "expected --robust-ct with the CT of --networks and without --density-uncertainty, which "
-                "stands for the same errors; leave one out"
+                "expected --robust-ct with --networks, whose errors are known, and without "
+                "--density-uncertainty, which stands for the same; leave one out"
             )
         if self.expected_value and not (self.setup_error or self.density_uncertainty or self.robust_ct):
             raise ValueError(

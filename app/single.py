@@ -28,7 +28,8 @@ from planning.rtplan_machine import Head, head_of_plan, machine_for, with_leaves
 from planning.rtplan_reader import read_rtplan
 
 from .console import Progress
-from .patient import dose_grid, synthetic_ct
+from .head_ct import bulk_ct
+from .patient import dose_grid
 from .plan import read_mr
 
 
@@ -47,7 +48,7 @@ ENGINES: dict[str, Engine] = {"pencil-beam": calculate, "collapsed-cone": superp
 def contour_scan(mri: Path, out: Path, progress: Progress, series: int | None = None) -> dict[str, object]:
     """Organs of one MRI: a synthetic CT with its RTSTRUCT, and NIfTI masks, in a folder."""
     scan = read_mr(mri, series=series)
-    head = synthetic_ct(scan.volumes["mr"], progress)
+    head = bulk_ct(scan.volumes["mr"], progress)
     ct, structures = head.volumes["ct"], contours(head.volumes["tissues"])
     with new_folder(out) as here:
         source = write_ct(ct, scan.source, here / "CT")

@@ -11,7 +11,7 @@ from app import goal_sheet, independent
 from app.patient import Planned, keep_plan
 from app.publish import publish
 from app.request import Request
-from app.robust import check
+from app.robust import check, deviation_of
 from app.steps import Walk
 from imaging.case import Case
 from imaging.dicom.header import complete
@@ -94,7 +94,8 @@ def test_a_robust_plan_is_told_on_its_page_and_in_its_facts(phantom, tmp_path):
     sigma = tmp_path / "sigma.nii.gz"
     write_nifti(Volume(0.03 * WATER.data, GRID, Quantity.DENSITY), sigma)
     request = Request(RX, seed=1, setup_error=3.0, density_uncertainty=sigma)
-    found = check(phantom.plan, WATER, phantom.structures, phantom.dose, request, quiet)
+    unsure = deviation_of(request, WATER, WATER, None)
+    found = check(phantom.plan, WATER, phantom.structures, phantom.dose, request, unsure, quiet)
     facts, page = published(replace(phantom, robustness=found), request, tmp_path / "out")
     assert facts["robustness"] == json.loads(json.dumps(found))
     digest = hashlib.sha256(sigma.read_bytes()).hexdigest()

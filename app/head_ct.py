@@ -1,0 +1,139 @@
+"""The CT that a plan is made on: by the networks that ship, or of the aligned anatomy alone."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from imaging.case import Case
+from imaging.folder import read_case, write_case
+from imaging.grid import Grid, around
+from imaging.intensity import correct_bias, head_mask
+from imaging.register import fit
+from imaging.resample import resample
+from imaging.volume import Volume
+from mr2ct.bulk import to_ct
+from mr2ct.calibration import deviation
+from mr2ct.convert import convert
+from mr2ct.domain import expect_head_scan
+from mr2ct.tissue_classes import classify
+from synth.anatomy import anatomy
+
+from .console import Progress
+from .ct_nets import INTERVALS, ZOO, calibration_of, read_nets, shipped
+from .examined import examined, expect_adult, judged
+from .request import Request
+from .steps import file_hash
+
+SIGMA = "ct_deviation"
+_CAUTIONS = "cautions.json"
+_FINEST, _COARSEST = 1.0, 2.0  # mm; CT voxels beyond these change no plan, or change it
+_PRIOR_VOXELS = 1.5  # mm
+_REMEDY = "plan on bulk densities with --bulk"
+
+
+@dataclass(frozen=True, eq=False)
+class HeadCt:
+    """The synthetic CT of one scan.
+
+    Parameters
+    ----------
+    case
+        Volumes ``ct`` (HU), ``tissues`` (labels) and, where networks made it, ``ct_deviation``.
+    cautions
+        What its reader must know, one sentence each.
+    """
+
+    case: Case
+    cautions: tuple[str, ...] = ()
+
+
+def ct_grid(scan: Grid) -> Grid:
+    """The upright grid of the synthetic CT: covers the scan, about as fine in the plane."""
+    pixel = float(np.clip(scan.spacing.min(), _FINEST, _COARSEST))
+    return around(scan, (pixel, pixel, _COARSEST))
+
+
+def asked(request: Request) -> dict[str, object]:
+    """What a CT follows from beside the scan, for the key of its step; nothing without networks."""
+    if not request.networks:
+        return {}
+    return {"networks": [file_hash(path) for path in (*shipped(), ZOO / INTERVALS)]}
+
+
+def bulk_ct(mr: Volume, progress: Progress) -> Case:
+    """Synthetic CT (HU) and tissues (labels) of one MRI, on an upright grid that covers it.
+
+    The anatomy prior comes from ``synth``, is aligned to the scan by ``imaging`` and read by ``mr2ct``.
+
+    Parameters
+    ----------
+    mr
+        One contrast.
+    progress
+        Told what happens and the share of it that is done.
+    """
+    mr = resample(mr, ct_grid(mr.grid))
+    progress("head and bias field", 0.0)
+    head = head_mask(mr)
+    mr = correct_bias(mr, head)
+    progress("head and bias field", 1.0)
+    tissues = _tissues(mr, head, progress)
+    return Case({"ct": to_ct(tissues), "tissues": tissues})
+
+
+def network_ct(mr: Volume, progress: Progress) -> HeadCt:
+    """The same by the networks that ship, with what the CT may be off by; tissues are the anatomy's.
+
+    Parameters
+    ----------
+    mr, progress
+        As for :func:`bulk_ct`.
+
+    Raises
+    ------
+    ValueError
+        If the scan does not show the whole head of an adult.
+    """
+    expect_head_scan(mr)
+    mr = resample(mr, ct_grid(mr.grid))
+    progress("head and bias field", 0.0)
+    shown = examined(mr)
+    expect_adult(shown.reasons, anyway=False, remedy=_REMEDY)
+    progress("head and bias field", 1.0)
+    progress("CT numbers", 0.0)
+    made = judged(convert(shown.even, *read_nets()), shown)
+    expect_adult(made.reasons, anyway=False, remedy=_REMEDY)
+    calibration = calibration_of(())
+    sigma = made.ct.uncertainty if calibration is None else deviation(made.ct, calibration)
+    progress("CT numbers", 1.0)
+    assert shown.head is not None  # noqa: S101 - there would have been a reason
+    tissues = _tissues(shown.even, shown.head, progress)
+    return HeadCt(Case({"ct": made.ct.ct, "tissues": tissues, SIGMA: sigma}), made.cautions)
+
+
+def head_ct(mr: Volume, request: Request, progress: Progress) -> HeadCt:
+    """By networks or of the aligned anatomy, as is asked for."""
+    return network_ct(mr, progress) if request.networks else HeadCt(bulk_ct(mr, progress))
+
+
+def write(made: HeadCt, here: Path) -> None:
+    """Keep what was made."""
+    write_case(made.case, here)
+    (here / _CAUTIONS).write_text(json.dumps(made.cautions))
+
+
+def read(here: Path) -> HeadCt:
+    """What was made, as it was kept."""
+    return HeadCt(read_case(here), tuple(json.loads((here / _CAUTIONS).read_text())))
+
+
+def _tissues(mr: Volume, head: Volume, progress: Progress) -> Volume:
+    progress("anatomy, aligned", 0.0)
+    aligned = fit(anatomy(_PRIOR_VOXELS), mr, head)
+    progress("anatomy, aligned", 1.0)
+    progress("tissue classes", 0.0)
+    tissues = classify(mr, head, aligned)
+    progress("tissue classes", 1.0)
+    return tissues
