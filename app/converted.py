@@ -8,12 +8,10 @@ from typing import Any
 import torch
 
 from imaging.agreement import dice
-from imaging.case import Case
 from imaging.dicom.parametric_map import write_deviation
 from imaging.dicom.writer import write_ct
 from imaging.intensity import head_mask
 from imaging.nifti import write_nifti
-from imaging.nifti_forms import expect_one_place
 from imaging.resample import resample
 from imaging.shapes import Mask
 from imaging.source import Source
@@ -94,7 +92,7 @@ def convert_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
         )
     nets, config = ([], RegressionNet()) if bulk else read_nets(asked.weights, asked.device)
     calibration = None if bulk else calibration_of(asked.weights, asked.intervals)
-    scans = [_read(path, asked.series) for path in asked.mri]
+    scans = [read_mr(path, series=asked.series) for path in asked.mri]
     volumes = [scan.volumes["mr"] for scan in scans]
     cautions = [said for volume in volumes for said in expect_head_scan(volume, asked.anyway)]
     first, source = volumes[0], scans[0].source
@@ -152,12 +150,6 @@ def _expect_room(asked: Asked) -> None:
                 f"expected a new or empty folder, or a name that ends in .nii or .nii.gz, got {path.name} "
                 "that holds something; name another"
             )
-
-
-def _read(path: Path, series: int | None) -> Case:
-    if path.name.endswith(_NIFTI):
-        expect_one_place(path)
-    return read_mr(path, series=series)
 
 
 def _together(volumes: Sequence[Volume]) -> Volume:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from imaging.case import Case
 from imaging.dicom.header import complete
+from imaging.nifti_forms import expect_one_place
 from imaging.scan import read_scan
 from imaging.volume import Quantity
 
@@ -85,7 +86,15 @@ def _existing(path: Path) -> Path:
 
 
 def read_mr(path: Path, seed: int | None = None, series: int | None = None) -> Case:
-    """An MRI (volume ``mr``) with a study and a frame of reference, made up where it has none."""
+    """An MRI (volume ``mr``) with a study and a frame of reference, made up where it has none.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or its file puts it in two places.
+    """
+    if path.name.endswith((".nii", ".nii.gz")):
+        expect_one_place(path)
     mr, source = read_scan(path, Quantity.MR, series)
     source = complete(source, *(() if seed is None else ("seed", seed, file_hash(path))))
     return Case({"mr": dataclasses.replace(mr, frame=source.frame)}, source=source)

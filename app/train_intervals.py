@@ -14,22 +14,20 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from imaging.atomic import whole_file
-from imaging.resample import resample
 from imaging.tissue import Tissue
-from mr2ct.calibration import Calibration, Observed, calibrated, deviation, observed, write_calibration
+from mr2ct.calibration import Calibration, Observed, calibrated, observed, write_calibration
 from mr2ct.convert import SyntheticCt, convert
+from mr2ct.unseen import shown
 from planning.check.dose_bands import widths_off
-from planning.check.dvh import histograms
-from planning.contour.body import body_of
 from planning.plan import Prescription
 
 from .console import Progress
 from .ct_nets import INTERVALS, read_nets
-from .dose_bands import SHARE, bands_of
-from .held_out import HeldOut, held_out, planned_on
-from .patient import BODY, dose_grid, dose_on
+from .dose_bands import SHARE
+from .held_out import HeldOut, held_out
 from .request import Request
 from .steps import file_hash
+from .treated import treated_on
 
 _CONTRASTS = ("t1", "t2", "flair")
 
@@ -136,8 +134,9 @@ def _tell(run: IntervalsRun, out: Path, k: int) -> None:
     if _told(out, k).is_file():
         return
     patient = _patient(run, k)
-    body = patient.tissues.data[0] != Tissue.OUTSIDE
-    _keep(observed(_found(run, patient), patient.truth, body), _told(out, k))
+    (scan,) = patient.scans.values()
+    here = (patient.tissues.data[0] != Tissue.OUTSIDE) & shown(scan)
+    _keep(observed(_found(run, patient), patient.truth, here), _told(out, k))
 
 
 def _plan(run: IntervalsRun, out: Path, calibration: Calibration, k: int) -> None:
@@ -170,17 +169,9 @@ def _dose_off(
     found: SyntheticCt, patient: HeldOut, calibration: Calibration, request: Request, seed: int
 ) -> list[float]:
     """In half widths of the bands that a factor of 1 gives; none of a patient who has no target."""
-    try:
-        plan, structures = planned_on(found.ct, patient, request, _quiet)
-    except ValueError:
-        return []
-    sigma = resample(deviation(found, calibration), structures.grid)
-    ct, truth = (resample(volume, structures.grid) for volume in (found.ct, patient.truth))
-    grid = dose_grid(structures.grid, structures.mask(BODY), request.dose_spacing)
     unscaled = replace(calibration, dose_factor=1.0)
-    bands = bands_of(ct, sigma, unscaled, plan, structures, grid, _quiet, seed=seed)
-    true_dose = dose_on(plan, truth, body_of(truth), grid)
-    return widths_off(bands.bands, histograms(true_dose, structures))
+    treated = treated_on(found, patient, unscaled, request, seed)
+    return [] if treated is None else widths_off(treated.bands.bands, treated.true_histograms)
 
 
 def _quiet(_title: str, _share: float) -> None:

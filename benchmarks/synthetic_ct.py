@@ -4,7 +4,8 @@ Synthetic patients of other seeds have a true CT: errors from T1, T2, FLAIR, a g
 step of training has seen, and all together, beside water, bulk densities of the true CT and of the MRI, and
 an atlas. A plan is made on the CT of each T1 and recomputed on the true one, with bands of its dose. Real
 Colin27 has labels: bone is scored outside the brain, as `real_heads` says; its share needs SPINDOSE_DATA.
-Time and memory are those of one head of 192 × 224 × 192 voxels of 1 mm. With --keep a killed run goes on.
+Time and memory are those of one head of 192 × 224 × 192 voxels of 1 mm. With --keep a killed run goes on, and
+several may share the patients (--first, --cases, --no-record) before one sums them up.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from mr2ct.baselines import AIR_BELOW
 from mr2ct.calibration import Calibration, deviation, half_width
 from mr2ct.convert import SyntheticCt, convert
 from mr2ct.quality import BONE_LEVELS, baselines, coverage, quality
-from mr2ct.unseen import seen_box
+from mr2ct.unseen import shown
 
 from .parts import Targets, missed
 from .real_heads import hull, is_in
@@ -67,6 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, nargs="*", default=[])
     parser.add_argument("--cases", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--intervals", type=Path)
     parser.add_argument("--no-dose", action="store_true")
     parser.add_argument("--keep", type=Path)
@@ -78,7 +80,7 @@ def main() -> int:
     def by_networks(mr: Volume) -> SyntheticCt:
         return convert(mr, nets, config)
 
-    rows = [_row(k, by_networks, calibration, asked.keep) for k in range(asked.cases)]
+    rows = [_row(k, by_networks, calibration, asked.keep) for k in range(asked.first, asked.cases)]
     figures: dict[str, Any] = {"networks": len(nets), "cases": len(rows), **_summary(rows), **_cost(rows)}
     figures |= dose_summary([row["dose"] for row in rows if row.get("dose")])
     if "SPINDOSE_DATA" in os.environ:
@@ -113,9 +115,9 @@ def _patient(patient: HeldOut, k: int, by_networks: Any, calibration: Calibratio
         started = time.perf_counter()
         made = by_networks(volumes[name])
         seconds = time.perf_counter() - started
-        shown = body & _seen(volumes[name])
-        figures = quality(made.ct, truth, shown).as_json()
-        figures["covered"] = _covered(made, truth, shown, calibration)
+        here = body & shown(volumes[name])
+        figures = quality(made.ct, truth, here).as_json()
+        figures["covered"] = _covered(made, truth, here, calibration)
         row[name] = {**figures, "seconds": seconds, "shape": list(truth.grid.shape)}
     together = replace(volumes["t1"], data=torch.cat([volumes[name].data for name in SEEN]))
     row["together"] = quality(by_networks(together).ct, truth, body).as_json()
@@ -128,20 +130,12 @@ def _patient(patient: HeldOut, k: int, by_networks: Any, calibration: Calibratio
     return row
 
 
-def _covered(made: SyntheticCt, truth: Volume, shown: Mask, calibration: Calibration | None) -> float:
+def _covered(made: SyntheticCt, truth: Volume, here: Mask, calibration: Calibration | None) -> float:
     """Share of voxels in their 90 % intervals: the calibrated ones, or those that networks tell."""
     if calibration is None:
-        return coverage(made.ct, made.uncertainty, truth, shown, _LAPLACE_90)
+        return coverage(made.ct, made.uncertainty, truth, here, _LAPLACE_90)
     half = half_width(made.ct, deviation(made, calibration), calibration, 0.9)
-    return coverage(made.ct, half, truth, shown, 1.0)
-
-
-def _seen(mr: Volume) -> Mask:
-    """Where a scan shows anything: what its field of view leaves out nobody can tell."""
-    within = torch.zeros(mr.grid.shape, dtype=torch.bool)
-    (a, b), (c, d), (e, f) = seen_box(mr)
-    within[a : b + 1, c : d + 1, e : f + 1] = True
-    return within
+    return coverage(made.ct, half, truth, here, 1.0)
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

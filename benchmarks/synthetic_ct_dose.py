@@ -6,17 +6,14 @@ from typing import Any
 import numpy as np
 
 from app.ct_dose_figures import on_both
-from app.dose_bands import bands_of
 from app.evaluate_files import Regions
-from app.held_out import HeldOut, planned_on
-from app.patient import BODY, dose_grid, dose_on
+from app.held_out import HeldOut
 from app.request import Request
-from imaging.resample import resample
-from mr2ct.calibration import Calibration, deviation
+from app.treated import treated_on
+from mr2ct.calibration import Calibration
 from mr2ct.convert import SyntheticCt
 from planning.check.dose_bands import inside
 from planning.check.dvh import histograms
-from planning.contour.body import body_of
 from planning.machine import load_machine
 from planning.plan import Prescription
 
@@ -25,21 +22,14 @@ _REQUEST = Request(Prescription(60.0, 30))
 
 def dose_row(patient: HeldOut, found: SyntheticCt, calibration: Calibration, k: int) -> dict[str, Any]:
     """Figures of the dose of one patient; none where there is too little tumour to plan for."""
-    try:
-        plan, structures = planned_on(found.ct, patient, _REQUEST, _quiet)
-    except ValueError:
+    treated = treated_on(found, patient, calibration, _REQUEST, k)
+    if treated is None:
         return {}
-    machine = load_machine(plan.machine)
-    volumes = (found.ct, patient.truth, deviation(found, calibration))
-    ct, truth, sigma = (resample(volume, structures.grid) for volume in volumes)
-    kinds = {name: one.kind for name, one in structures.structures.items()}
-    regions = Regions(kinds, lambda dose: histograms(dose, structures))
-    spacing = _REQUEST.dose_spacing
-    figures = on_both(plan, machine, (ct, truth), regions, spacing, _quiet)
-    grid = dose_grid(structures.grid, structures.mask(BODY), spacing)
-    bands = bands_of(ct, sigma, calibration, plan, structures, grid, _quiet, seed=k)
-    held = inside(bands.bands, histograms(dose_on(plan, truth, body_of(truth), grid), structures))
-    return {**figures, "held": held}
+    kinds = {name: one.kind for name, one in treated.structures.structures.items()}
+    regions = Regions(kinds, lambda dose: histograms(dose, treated.structures))
+    machine, both = load_machine(treated.plan.machine), (treated.ct, treated.truth)
+    figures = on_both(treated.plan, machine, both, regions, _REQUEST.dose_spacing, _quiet)
+    return {**figures, "held": inside(treated.bands.bands, treated.true_histograms)}
 
 
 def dose_summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -56,6 +56,14 @@ def seen_box(mr: Volume) -> tuple[tuple[int, int], ...]:
     return tuple(ends)
 
 
+def shown(mr: Volume) -> Mask:
+    """Where a scan has planes with signal: what its field of view leaves out nobody can tell."""
+    within = torch.zeros(mr.grid.shape, dtype=torch.bool)
+    (a, b), (c, d), (e, f) = seen_box(mr)
+    within[a : b + 1, c : d + 1, e : f + 1] = True
+    return within
+
+
 def _others(axis: int) -> tuple[int, int]:
     first, second = (n for n in range(3) if n != axis)
     return first, second

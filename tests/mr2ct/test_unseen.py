@@ -15,7 +15,7 @@ from models.unet import UNetConfig
 from mr2ct.convert import convert
 from mr2ct.lie import lie
 from mr2ct.regression import LEVELS, N_OUTPUTS, RegressionNet
-from mr2ct.unseen import UNKNOWN, beyond, cut_sides, doubted, seen_box, voids
+from mr2ct.unseen import UNKNOWN, beyond, cut_sides, doubted, seen_box, shown, voids
 from synth.anatomy import anatomy
 from synth.patient import patient
 
@@ -46,6 +46,9 @@ def test_nothing_is_known_of_padding_behind_a_cut_and_air_around_a_head_is_known
     padded = replace(mr, data=mr.data.clone())
     padded.data[..., 25:] = 0
     box = seen_box(padded)
+    ((a, b), (c, d), (e, f)), within = box, shown(padded)
+    assert bool(within[a : b + 1, c : d + 1, e : f + 1].all())
+    assert int(within.sum()) == (b + 1 - a) * (d + 1 - c) * (f + 1 - e)
     assert box[2] == (0, 24)
     unknown = beyond(GRID, box, cut_sides(head, box))
     assert bool(unknown[..., 25:].all())
