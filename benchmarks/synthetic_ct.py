@@ -3,7 +3,8 @@
 Synthetic patients of other seeds have a true CT: errors from T1, T2, FLAIR, a gradient echo (T2*) that no
 step of training has seen, and all together, beside water, bulk densities of the true CT and of the MRI, and
 an atlas. A plan is made on the CT of each T1 and recomputed on the true one, with bands of its dose. Real
-Colin27 has labels: bone is scored outside the brain, as `real_heads` says; its share needs SPINDOSE_DATA.
+Colin27 has labels: bone is scored outside the brain, as `real_heads` says; four contrasts of a real patient
+must agree (`real_contrasts`); both need SPINDOSE_DATA.
 Time and memory are those of one head of 192 × 224 × 192 voxels of 1 mm. With --keep a killed run goes on, and
 several may share the patients (--first, --cases, --no-record) before one sums them up.
 """
@@ -40,6 +41,7 @@ from mr2ct.quality import BONE_LEVELS, baselines, coverage, quality
 from mr2ct.unseen import shown
 
 from .parts import Targets, missed
+from .real_contrasts import contrasts
 from .real_heads import hull, is_in
 from .record import report
 from .synthetic_ct_dose import dose_row, dose_summary
@@ -50,6 +52,7 @@ TARGETS: Targets = {
     "bone_dice_colin27": (">=", 0.8),
     "air_dice_colin27": (">=", 0.5),
     "head_dice_colin27": (">=", 0.97),
+    "contrasts_pair_mae_hu_max": ("<=", 60.0),
     "target_mean_error_percent_max": ("<=", 1.0),
     "gamma_2_2_percent": (">=", 98.0),
     "gamma_1_1_percent": (">=", 95.0),
@@ -84,7 +87,9 @@ def main() -> int:
     figures: dict[str, Any] = {"networks": len(nets), "cases": len(rows), **_summary(rows), **_cost(rows)}
     figures |= dose_summary([row["dose"] for row in rows if row.get("dose")])
     if "SPINDOSE_DATA" in os.environ:
-        figures |= colin27(Path(os.environ["SPINDOSE_DATA"]) / "head", by_networks)
+        data = Path(os.environ["SPINDOSE_DATA"])
+        figures |= colin27(data / "head", by_networks)
+        figures |= contrasts(data / "tumour_mri" / "tcga_fg_6692", by_networks)
     not_met = missed(figures, TARGETS)
     if not asked.no_record:
         report("synthetic_ct", figures)
