@@ -102,7 +102,7 @@ def plan(
             "--networks/--bulk",
             help="CT by the networks that ship, with what it may be off by, or of the aligned anatomy.",
         ),
-    ] = False,
+    ] = True,
     robust_ct: Annotated[
         bool, typer.Option("--robust-ct", help="Hold against what the synthetic CT may be off by.")
     ] = False,

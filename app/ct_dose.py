@@ -190,10 +190,10 @@ def made_and_recomputed(
     ValueError
         If the target cannot be planned.
     """
-    drawn = contoured(
-        replace(tissues, frame=truth.frame), gtv_of(made.target, scan)(tissues.grid), made.request
-    )
-    plan = optimised(resample(ct, tissues.grid), drawn, made.request, progress)
+    here = resample(ct, tissues.grid)
+    labels, gtv = replace(tissues, frame=truth.frame), gtv_of(made.target, scan)(tissues.grid)
+    drawn = contoured(labels, gtv, made.request, here)
+    plan = optimised(here, drawn, made.request, progress)
     kinds = {name: structure.kind for name, structure in drawn.structures.items()}
     regions = Regions(kinds, lambda dose: histograms(dose, drawn))
     machine = load_machine(plan.machine)

@@ -11,14 +11,13 @@ from imaging.shapes import Mask
 from imaging.structures import StructureSet
 from imaging.tissue import Tissue
 from imaging.volume import Volume
-from planning.contour.body import body_of
 from planning.plan import Plan
 from synth.case import make
 
 from .cohort import read_recipe
 from .console import Progress
 from .head_ct import ct_grid
-from .patient import BODY, contoured, optimised
+from .patient import contoured, optimised
 from .request import Request
 
 _GROSS = (Tissue.NECROSIS, Tissue.ENHANCING, Tissue.CAVITY)
@@ -101,7 +100,5 @@ def planned_on(
     """
     grid = ct_grid(ct.grid)
     here = resample(ct, grid)
-    drawn = contoured(resample(patient.tissues, grid), gross_tumour(patient, grid), request)
-    body = replace(drawn.structures[BODY], mask=body_of(here))
-    structures = replace(drawn, structures={**drawn.structures, BODY: body})
+    structures = contoured(resample(patient.tissues, grid), gross_tumour(patient, grid), request, here)
     return optimised(here, structures, request, progress), structures

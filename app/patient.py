@@ -1,7 +1,7 @@
 """The patient's walk: from one MRI to a deliverable plan and its dose, step by step."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from imaging.volume import Volume
 from planning.arcs import Arc
 from planning.arrange import arrange, arrange_arcs
 from planning.beams import Beam
+from planning.contour.body import body_of
 from planning.contour.prior import contours
 from planning.contour.targets import add_target
 from planning.density import relative_electron_density
@@ -103,7 +104,7 @@ def plan_patient(
         "contours",
         "Contours",
         {"target": target, "ctv": request.ctv_margin, "ptv": request.ptv_margin},
-        lambda: Case({}, contoured(head["tissues"], gtv(ct.grid), request)),
+        lambda: Case({}, contoured(head["tissues"], gtv(ct.grid), request, None if sigma is None else ct)),
         after=("synthetic_ct",),
     )
     structures = kept_structures(drawn)
@@ -212,11 +213,25 @@ def _beams_asked(request: Request) -> dict[str, object]:
     return {"beams": request.n_beams}
 
 
-def contoured(tissues: Volume, gtv: Mask, request: Request) -> StructureSet:
-    """Organs of the tissues, with GTV, CTV and PTV."""
-    return add_target(
-        contours(tissues), gtv, request.ctv_margin, request.ptv_margin, request.prescription.dose_gy
-    )
+def contoured(tissues: Volume, gtv: Mask, request: Request, ct: Volume | None = None) -> StructureSet:
+    """Organs of the tissues, with GTV, CTV and PTV; the body is that of a CT which other means made.
+
+    Parameters
+    ----------
+    tissues
+        Labels (:class:`imaging.tissue.Tissue`).
+    gtv
+        Gross tumour on their grid.
+    request
+        Margins and dose.
+    ct
+        HU on the same grid, where they do not follow from the tissues.
+    """
+    organs = contours(tissues)
+    if ct is not None:
+        body = replace(organs.structures[BODY], mask=body_of(ct))
+        organs = replace(organs, structures={**organs.structures, BODY: body})
+    return add_target(organs, gtv, request.ctv_margin, request.ptv_margin, request.prescription.dose_gy)
 
 
 def kept_structures(case: Case) -> StructureSet:

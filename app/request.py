@@ -93,7 +93,7 @@ class Request:
     technique: Technique = Technique.IMRT
     n_arcs: int = 1
     arcs: tuple[str, ...] = ()
-    networks: bool = False
+    networks: bool = True
     robust_ct: bool = False
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class Request:
             raise ValueError("expected a NIfTI file of the density's standard deviation, got no file there")
         if self.robust_ct and (not self.networks or self.density_uncertainty is not None):
             raise ValueError(
-                "expected --robust-ct with --networks, whose errors are known, and without "
+                "expected --robust-ct without --bulk, whose errors nobody knows, and without "
                 "--density-uncertainty, which stands for the same; leave one out"
             )
         if self.expected_value and not (self.setup_error or self.density_uncertainty or self.robust_ct):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from scipy import ndimage
 
 from imaging.grid import Grid, around, indices
@@ -12,6 +12,7 @@ from imaging.volume import Quantity, Volume
 
 _MM = 3.0  # voxels: a skull is not thinner for long
 _BODY, _SOFT, _BONE = -300.0, -150.0, 200.0  # HU: from these on it is no air, no fat, and bone
+_SPECK_CC = 5.0  # of bone, fat or air alone: calcified plexus or pineal gland, a cyst, a bolt
 _DIRECTIONS = 400
 _LOWEST = -0.2  # of a direction's height: below lie face and neck, where a skull is open
 _JUDGED = 0.2  # share of directions that must leave the head within the scan
@@ -39,7 +40,7 @@ def skull(ct: Volume) -> Skull:
     grid = around(ct.expect(Quantity.HU).grid, (_MM,) * 3)
     hu = resample(ct, grid).data[0].numpy()
     body, bone = hu > _BODY, ndimage.binary_dilation(hu > _BONE)
-    soft = np.pad((hu > _SOFT) & ~bone, 1)
+    soft = np.pad(_without_specks((hu > _SOFT) & ~bone), 1)
     depth = ndimage.distance_transform_edt(soft)[1:-1, 1:-1, 1:-1]
     middle = np.array(np.unravel_index(int(depth.argmax()), depth.shape))
     reach = np.arange(int(np.linalg.norm(hu.shape)) + 1)
@@ -54,6 +55,15 @@ def skull(ct: Volume) -> Skull:
     judged = left.mean() >= _JUDGED
     radius = (float(depth.max()) + 1) * _MM  # bone was made a voxel thicker
     return Skull(radius, float(in_bone.any(axis=1)[left].mean()) if judged else None)
+
+
+def _without_specks(soft: Bool[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
+    """Soft tissue with what is small and alone in it."""
+    parts, _ = ndimage.label(~soft)
+    small = np.bincount(parts.ravel()) * _MM**3 < 1000 * _SPECK_CC
+    small[0] = False  # soft tissue itself
+    found: Bool[np.ndarray, "i j k"] = soft | small[parts]
+    return found
 
 
 def _around() -> Float64[np.ndarray, "n 3"]:

@@ -44,7 +44,7 @@ def test_a_ct_is_refused_as_an_mri_before_anything_is_computed() -> None:
 
 
 def test_networks_and_their_intervals_are_what_a_ct_follows_from() -> None:
-    assert len(asked(Request(RX, networks=True))["networks"]) == len(shipped()) + 1  # type: ignore[arg-type]
+    assert len(asked(Request(RX))["networks"]) == len(shipped()) + 1  # type: ignore[arg-type]
     assert asked(Request(RX, networks=False)) == {}
 
 

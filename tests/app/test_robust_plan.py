@@ -145,7 +145,7 @@ def test_a_file_of_deviations_that_cannot_be_is_refused(tmp_path, sigma, sentenc
 
 def test_a_plan_is_held_against_what_the_networks_may_be_off_by():
     """From 0 to 100 HU the table of density rises by 0.095."""
-    asked_for = Request(RX, networks=True, robust_ct=True)
+    asked_for = Request(RX, robust_ct=True)
     calibration = calibration_of(())
     assert calibration is not None
     whole, place, _ = calibration.parts["soft tissue"]
@@ -159,9 +159,7 @@ def test_a_plan_is_held_against_what_the_networks_may_be_off_by():
         deviation_of(asked_for, WATER, HEAD, None)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"networks": False}, {"networks": True, "density_uncertainty": Path(__file__)}]
-)
+@pytest.mark.parametrize("wrong", [{"networks": False}, {"density_uncertainty": Path(__file__)}])
 def test_the_networks_own_errors_are_refused_without_them_or_twice(wrong):
-    with pytest.raises(ValueError, match="--robust-ct with --networks"):
+    with pytest.raises(ValueError, match="--robust-ct without --bulk"):
         Request(RX, robust_ct=True, **wrong)

@@ -32,6 +32,14 @@ def test_a_closed_shell_closes_everywhere_around_a_ball_of_its_size() -> None:
     assert unlike_head_ct(found, UPRIGHT, 100.0, whole=True) == ()
 
 
+def test_calcified_specks_in_a_brain_do_not_make_it_smaller() -> None:
+    head = shells()
+    for i, j, k in ((24, 24, 24), (20, 26, 24), (30, 22, 26)):
+        head.data[0, i : i + 2, j : j + 2, k] = 700.0
+    assert skull(head).radius == pytest.approx(BRAIN, abs=6)
+    assert skull(head).closed == 1
+
+
 def test_an_opening_counts_by_its_solid_angle() -> None:
     """Heights of directions are spread evenly (Archimedes): from -0.2 to 1, those above 0.4 are half."""
     found = skull(shells(opened_above=0.4))
