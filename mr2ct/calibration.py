@@ -154,9 +154,8 @@ def calibrated(patients: Sequence[Observed]) -> Calibration:
 
 def deviation(found: SyntheticCt, calibration: Calibration) -> Volume:
     """Standard deviations (HU) that hold 68 % of the voxels of each tissue within one of them."""
-    factor = _of_tissue(found.ct, {name: f[f"{_ONE_SIGMA:g}"] for name, f in calibration.factors.items()})
-    ct = found.ct
-    return Volume(found.uncertainty.data * factor, ct.grid, Quantity.HU_DEVIATION, ct.frame)
+    factor = {name: f[f"{_ONE_SIGMA:g}"] for name, f in calibration.factors.items()}
+    return _by_tissue(found.ct, found.uncertainty, factor)
 
 
 def half_width(ct: Volume, sigma: Volume, calibration: Calibration, share: float) -> Volume:
@@ -181,8 +180,7 @@ def half_width(ct: Volume, sigma: Volume, calibration: Calibration, share: float
         raise ValueError(f"expected a share of {', '.join(told)}, got {share:g}")
     one = f"{_ONE_SIGMA:g}"
     times = {name: f[key] / max(f[one], 1e-6) for name, f in calibration.factors.items()}
-    wide = sigma.expect(Quantity.HU_DEVIATION).data * _of_tissue(ct, times)
-    return Volume(wide, ct.grid, Quantity.HU_DEVIATION, ct.frame)
+    return _by_tissue(ct, sigma, times)
 
 
 def common(ct: Volume, sigma: Volume, calibration: Calibration) -> Volume:
@@ -196,8 +194,7 @@ def common(ct: Volume, sigma: Volume, calibration: Calibration) -> Volume:
         Says how errors lie.
     """
     share = {name: math.sqrt(whole + place) for name, (whole, place, _) in calibration.parts.items()}
-    alike = sigma.expect(Quantity.HU_DEVIATION).data * _of_tissue(ct, share)
-    return Volume(alike, ct.grid, Quantity.HU_DEVIATION, ct.frame)
+    return _by_tissue(ct, sigma, share)
 
 
 def drawn(ct: Volume, sigma: Volume, calibration: Calibration, generator: torch.Generator) -> Volume:
@@ -255,8 +252,11 @@ def read_calibration(path: Path) -> Calibration:
         ) from None
 
 
-def _of_tissue(ct: Volume, values: Mapping[str, float]) -> Float[Tensor, "1 i j k"]:
-    return torch.tensor([values[name] for name in TISSUES])[tissue_of(ct)][None]
+def _by_tissue(ct: Volume, sigma: Volume, times: Mapping[str, float]) -> Volume:
+    """Deviations (HU) so many times as wide, by the tissue that each voxel of a CT stands for."""
+    factor = torch.tensor([times[name] for name in TISSUES])[tissue_of(ct)][None]
+    wide = sigma.expect(Quantity.HU_DEVIATION).data * factor
+    return Volume(wide, ct.grid, Quantity.HU_DEVIATION, ct.frame)
 
 
 def _quantiles(some: list[Tensor]) -> list[float]:
