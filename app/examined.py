@@ -16,7 +16,7 @@ from mr2ct.convert import SyntheticCt, unsureness
 from mr2ct.domain import unlike_adult, unlike_head_ct
 from mr2ct.lie import lie
 from mr2ct.skull import skull
-from mr2ct.unseen import beyond, cut_sides, doubted, seen_box, voids
+from mr2ct.unseen import beyond, cut_sides, doubted, removed, seen_box, voids
 from synth.anatomy import anatomy
 
 _PRIOR_VOXELS = 4.0  # mm
@@ -104,6 +104,11 @@ def judged(found: SyntheticCt, shown: Examined) -> Judged:
         cautions = [_of_void(void.cc, _where(void.middle - middle)) for void in empty[:_MANY]]
         for void in empty:
             unknown = unknown | void.mask
+        if (gone := removed(shown.even, prior, fits.offset)) is not None:
+            unknown = unknown | gone
+            there = positions(found.ct.grid, gone.nonzero().double().numpy()).mean(axis=0) - middle
+            cc = float(gone.sum()) * found.ct.grid.voxel_volume / 1000
+            cautions.append(_of_removed(cc, _where(there)))
     return Judged(doubted(found, unknown), reasons, tuple(cautions))
 
 
@@ -131,6 +136,13 @@ def _of_void(cc: float, where: str) -> str:
     return (
         f"A void of {cc:.0f} cm³ without signal lies {where} the head's middle, where heads have no air: "
         "metal, a cavity or a dropout; its CT numbers are not known."
+    )
+
+
+def _of_removed(cc: float, where: str) -> str:
+    return (
+        f"About {cc:.0f} cm³ {where} the head's middle are blank, as where a face was removed: the CT has "
+        "air there and ends too early, so no beam may enter there."
     )
 
 

@@ -135,10 +135,25 @@ def _fit(values: Map, seen: Map, average: Map) -> tuple[float, list[int]]:
 
 def natural_air(prior: Volume, offset: Point, grid: Grid, reach: float) -> Mask:
     """Voxels within ``reach`` mm of where the average head, lying upright, has air in it."""
+    return _near(prior, Tissue.AIR, offset, grid, reach) > 0.5
+
+
+def natural_tissue(prior: Volume, offset: Point, grid: Grid, depth: float) -> Mask:
+    """Voxels that lie ``depth`` mm below the skin of the average head, lying upright, or deeper."""
+    within = Volume(torch.ones_like(prior.data).float(), _moved(prior, offset), Quantity.PROBABILITY)
+    covered = resample(within, grid).data[0] > 0.5
+    return covered & (_near(prior, Tissue.OUTSIDE, offset, grid, depth) < 0.5)
+
+
+def _near(prior: Volume, tissue: Tissue, offset: Point, grid: Grid, reach: float) -> Map:
+    """Which voxels lie within ``reach`` mm of a tissue of the average head, lying upright (0..1)."""
     wide = round(reach / float(prior.grid.spacing[0]))
-    air = (prior.data == int(Tissue.AIR)).float()[None]
-    grown = max_pool3d(air, 2 * wide + 1, 1, wide)[0]
+    there = (prior.data == int(tissue)).float()[None]
+    grown = max_pool3d(there, 2 * wide + 1, 1, wide)[0]
+    return resample(Volume(grown, _moved(prior, offset), Quantity.PROBABILITY), grid).data[0]
+
+
+def _moved(prior: Volume, offset: Point) -> Grid:
     affine = prior.grid.affine.copy()
     affine[:3, 3] -= offset
-    there = Volume(grown, Grid(prior.grid.shape, affine), Quantity.PROBABILITY)
-    return resample(there, grid).data[0] > 0.5
+    return Grid(prior.grid.shape, affine)

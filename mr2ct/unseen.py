@@ -1,4 +1,4 @@
-"""What an MRI does not show: where it ends inside the head, and where metal leaves a void."""
+"""What an MRI does not show: where it ends inside the head, what was taken out, where metal leaves a void."""
 
 from dataclasses import dataclass, replace
 
@@ -12,13 +12,15 @@ from imaging.shapes import Mask, Point
 from imaging.volume import Quantity, Volume
 
 from .convert import SyntheticCt
-from .lie import natural_air
+from .lie import natural_air, natural_tissue
 
 UNKNOWN = 500.0  # HU: deviation of a voxel that may as well be air as tissue or bone
 _NOTHING = 1e-3  # of the greatest value: a plane below it is padding
 _SMALLEST_CUT = 400.0  # mm²: a nose or an ear at the edge is no cut
 _SIDES = (("right", "left"), ("front", "back"), ("neck", "top"))
 _MM = 4.0
+_REMOVED_CC = 10.0  # of the average head that must be blank before anything is thought to be taken out
+_SURELY = 12.0  # mm below the average skin: where heads of any size have tissue
 _DARK = 0.12  # of the way from air to tissue: less signal than cerebrospinal fluid and bone's marrow give
 _THICK = 9.0  # mm, radius of the largest ball in a void: bone of the vault is thinner than 15 mm
 _HUGE = 20.0  # mm: no air space of a head holds such a ball
@@ -57,11 +59,45 @@ def seen_box(mr: Volume) -> tuple[tuple[int, int], ...]:
 
 
 def shown(mr: Volume) -> Mask:
-    """Where a scan has planes with signal: what its field of view leaves out nobody can tell."""
+    """Where a scan has planes with signal and was not blanked from its edge on, as faces are.
+
+    What its field of view leaves out, and what was taken out of it, nobody can tell.
+    """
+    pieces, _ = ndimage.label(ndimage.binary_opening(_blank(mr).numpy(), np.ones((3, 3, 3), dtype=bool)))
+    ends = [pieces.take((0, -1), axis=axis).ravel() for axis in range(3)]
+    outer = np.setdiff1d(np.concatenate(ends), 0)
+    return _within(mr) & ~torch.from_numpy(np.isin(pieces, outer))
+
+
+def removed(mr: Volume, prior: Volume, offset: Point) -> Mask | None:
+    """What was taken out of a head in planes that have signal, such as its face; None where nothing was.
+
+    Parameters
+    ----------
+    mr
+        MR signal, shape ``(c, i, j, k)``.
+    prior, offset
+        The average head, and the way from a position in the scan to one in it
+        (:func:`mr2ct.lie.lie`).
+    """
+    blank = _blank(mr) & _within(mr)
+    surely = blank & natural_tissue(prior, offset, mr.grid, _SURELY)
+    if float(surely.sum()) * mr.grid.voxel_volume < 1000 * _REMOVED_CC:
+        return None
+    return blank & natural_tissue(prior, offset, mr.grid, 0.0)
+
+
+def _within(mr: Volume) -> Mask:
+    """Planes with signal, and what lies between them."""
     within = torch.zeros(mr.grid.shape, dtype=torch.bool)
     (a, b), (c, d), (e, f) = seen_box(mr)
     within[a : b + 1, c : d + 1, e : f + 1] = True
     return within
+
+
+def _blank(mr: Volume) -> Mask:
+    values = mr.data.abs().amax(dim=0).float()
+    return values <= _NOTHING * values.max()
 
 
 def _others(axis: int) -> tuple[int, int]:

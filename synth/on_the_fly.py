@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, max_pool3d
 from torch.utils.data import Dataset
 
 from imaging.brightness import scaled
@@ -46,7 +46,7 @@ class Library:
         Voxel size (mm), the same along each axis.
     lesions
         Some voxels of each head's tumour, shape ``(m, 3)``, found when it is made; none where it is healthy.
-    bones
+    cavities
         The same of the air in it.
     """
 
@@ -136,6 +136,8 @@ def sample(heads: Library, how: Randomisation, generator: torch.Generator) -> tu
     head = heads.labels[n]
     about = _about(heads.lesions[n], heads.cavities[n], how, generator)
     labels = _read(head, _places(head, heads.spacing, how, generator, about).to(device), how.shape)
+    if how.hollow > 0:
+        labels = _hollowed(labels, how.hollow, generator)
     noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
     brain = _brain(labels) if float(torch.rand(1, generator=generator)) < how.stripped else None
     names = how.contrasts or (ANY,)
@@ -144,6 +146,17 @@ def sample(heads: Library, how: Randomisation, generator: torch.Generator) -> tu
         image[channel] = _scan(labels, brain, names[channel], how, generator, noise)
     _cut(image, labels, how, generator)
     return torch.stack([scaled(channel) for channel in image]), labels
+
+
+def _hollowed(labels: Labels, share: float, generator: torch.Generator) -> Labels:
+    """Labels whose cavities reach a voxel into bone in a share of draws, two in a quarter of these."""
+    drawn, further = torch.rand(2, generator=generator).tolist()
+    for _ in range(0 if drawn >= share else 2 if further < 1 / 4 else 1):
+        air = (labels == Tissue.AIR).float()[None, None]
+        near = max_pool3d(air, 3, stride=1, padding=1)[0, 0] > 0
+        bone = (labels == Tissue.SKULL) | (labels == Tissue.MARROW)
+        labels = torch.where(near & bone, torch.full_like(labels, Tissue.AIR), labels)
+    return labels
 
 
 def _scan(
@@ -159,7 +172,7 @@ def _scan(
     look = random_look(generator) if random else physical_look(generator, sequence)
     image = rendered(labels, look, noise)
     image = image if brain is None else image * brain
-    return scanned(image, Scan.drawn(how.artefacts, how.spacing, generator), noise)
+    return scanned(image, Scan.drawn(how.artefacts, how.spacing, generator, how.thick), noise)
 
 
 def _shown(n: int, how: Randomisation, generator: torch.Generator) -> list[int]:

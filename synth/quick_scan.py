@@ -50,15 +50,18 @@ class Scan:
     wrap: int = 0
 
     @staticmethod
-    def drawn(share: float, spacing: float, generator: torch.Generator) -> "Scan":
-        """A scan whose artefacts are each there in this share of scans; none at a share of 0."""
+    def drawn(share: float, spacing: float, generator: torch.Generator, thick: float | None = None) -> "Scan":
+        """A scan whose artefacts are each there in this share of scans; none at a share of 0.
+
+        Thick slices have a share of their own where one is given.
+        """
         u = torch.rand(16, generator=generator).tolist()
         if share == 0:
             return Scan(blur=(0.4, 0.4, 0.4))
         a, b, c = (0.3 + 0.5 * v for v in u[:3])
         scan = Scan((a, b, c), axis=int(3 * u[3]), bias=0.35 * u[4], noise=0.08 * u[5] ** 2)
         scan = replace(scan, gamma=math.exp(0.5 * (u[6] - 0.5)))
-        if u[7] < share:
+        if u[7] < (share if thick is None else thick):
             scan = replace(scan, slices=max(1.0, (2 + 4.5 * u[8]) / spacing))
         if u[9] < share / 2:
             scan = replace(scan, ghost=0.15 * u[10])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from .looks import SEQUENCES
 
 ANY = "any"  # the name of a channel that may show any sequence
+_SHARES = ("randomised", "artefacts", "thick", "stripped", "lesions", "cavities", "hollow", "missing")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Randomisation:
     randomised
         Share of samples with random instead of physical contrast.
     artefacts
-        Share of samples with each artefact; 0 for clean images.
+        Share of images with each artefact; 0 for clean ones.
+    thick
+        Share of images that are stacks of thick slices.
     stripped
         Share of samples without skull and scalp, as public tumour sets have them.
     cut
@@ -36,6 +39,9 @@ class Randomisation:
         Share of samples that are centred on a tumour, where the head has one: tumours are few voxels.
     cavities
         Share of samples that are centred on a cavity: around the sinuses air and bone are hardest to tell.
+    hollow
+        Share of samples whose cavities reach one voxel or two into the bone around them: walls of sinuses
+        are thinner than label maps drawn from MRI have them.
     contrasts
         Sequences of a sample's channels, as :func:`synth.looks.physical_look` names them, or ``any``; with
         none, one channel of any contrast.
@@ -58,10 +64,12 @@ class Randomisation:
     deformation: float = 3.0
     randomised: float = 0.5
     artefacts: float = 0.3
+    thick: float = 0.3
     stripped: float = 0.0
     cut: float = 0.0
     lesions: float = 0.0
     cavities: float = 0.0
+    hollow: float = 0.0
     contrasts: tuple[str, ...] = ()
     sequences: tuple[str, ...] = ("t1", "t1", "t1c", "t2", "flair", "pd")
     missing: float = 0.0
@@ -74,7 +82,7 @@ class Randomisation:
         for name in ("rotation", "scale", "shift", "deformation", "cut"):
             if getattr(self, name) < 0:
                 raise ValueError(f"expected {name} of 0 or more, got {getattr(self, name)}")
-        for name in ("randomised", "artefacts", "stripped", "lesions", "cavities", "missing"):
+        for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"expected {name} as a share of 0 to 1, got {getattr(self, name)}")
         if self.lesions + self.cavities > 1:

@@ -7,15 +7,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from imaging.agreement import dice
 from imaging.grid import Grid, axial, positions
 from imaging.intensity import head_mask
 from imaging.phantoms import sphere
+from imaging.tissue import Tissue
 from imaging.volume import Quantity, Volume
 from models.unet import UNetConfig
 from mr2ct.convert import convert
 from mr2ct.lie import lie
 from mr2ct.regression import LEVELS, N_OUTPUTS, RegressionNet
-from mr2ct.unseen import UNKNOWN, beyond, cut_sides, doubted, seen_box, shown, voids
+from mr2ct.unseen import UNKNOWN, beyond, cut_sides, doubted, removed, seen_box, shown, voids
 from synth.anatomy import anatomy
 from synth.patient import patient
 
@@ -100,3 +102,24 @@ def test_a_void_beside_the_brain_is_found_where_it_is_and_heads_have_none(contra
     assert np.linalg.norm(found.middle - middle) < 10
     assert found.cc == pytest.approx(4 / 3 * np.pi * 1.6**3, rel=0.5)  # bone beside it is dark as well
     assert float((found.mask & metal).sum() / metal.sum()) > 0.95
+
+
+def test_a_face_that_was_removed_is_not_shown_and_is_found_and_whole_heads_lack_none() -> None:
+    case, prior = patient(5, 3.0), anatomy(4.0)
+    t1 = case.volumes["t1"]
+    mr = replace(t1, data=t1.data.clamp(min=0.01 * float(t1.data.max())))
+    offset = lie(case.volumes["ct"], prior).offset
+    assert bool(shown(mr).all())
+    assert removed(mr, prior, offset) is None
+    # All in front of a plane that leans 30 degrees from coronal is blank, as where faces are removed.
+    inside = case.volumes["labels"].data[0] != Tissue.OUTSIDE
+    at = positions(mr.grid, np.argwhere(np.ones(mr.grid.shape, dtype=bool)).astype(float))
+    middle = positions(mr.grid, torch.nonzero(inside).double().numpy()).mean(axis=0)
+    away = (at - middle) @ np.array([0.0, -np.cos(np.pi / 6), -np.sin(np.pi / 6)])
+    face = torch.from_numpy((away > 70).reshape(mr.grid.shape))
+    defaced = replace(mr, data=torch.where(face[None], 0.0, mr.data))
+    gone = removed(defaced, prior, offset)
+    assert gone is not None
+    assert bool(face[gone].all())
+    assert dice(gone, face & inside) > 0.7
+    assert float((shown(defaced) == ~face).float().mean()) > 0.999

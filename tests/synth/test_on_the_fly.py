@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import max_pool3d
 from torch.utils.data import DataLoader
 
 from imaging.grid import axial
@@ -197,6 +198,27 @@ def test_samples_are_centred_on_a_tumour_or_cavity_as_often_as_asked(about: str,
         assert low <= sum(seen) <= high
     with pytest.raises(ValueError, match="lesions and cavities of 1 or less together"):
         Randomisation(lesions=0.6, cavities=0.5)
+
+
+def test_hollow_cavities_reach_a_voxel_or_two_into_bone_and_nowhere_else(heads: Library) -> None:
+    reached = []
+    for n in range(12):
+        _, before = sample(heads, STILL, generator(n))
+        _, after = sample(heads, replace(STILL, hollow=1.0), generator(n))
+        air = (before == Tissue.AIR).float()[None, None]
+        near = [max_pool3d(air, k, stride=1, padding=k // 2)[0, 0] > 0 for k in (3, 5)]
+        bone = (before == Tissue.SKULL) | (before == Tissue.MARROW)
+        new = after != before
+        assert bool((after[new] == Tissue.AIR).all() and bone[new].all() and near[1][new].all())
+        assert bool((after == Tissue.AIR)[near[0] & bone].all())
+        reached.append(bool((new & ~near[0]).any()))
+    assert 0 < sum(reached) < 8
+
+
+def test_thick_slices_have_a_share_of_their_own() -> None:
+    thick = [Scan.drawn(0.3, 1.5, generator(n), thick=0.7).slices > 1 for n in range(300)]
+    assert sum(thick) == pytest.approx(210, abs=25)
+    assert sum(Scan.drawn(0.3, 1.5, generator(n)).slices > 1 for n in range(300)) == pytest.approx(90, abs=25)
 
 
 def test_contrasts_show_one_head_and_some_may_be_missing(heads: Library) -> None:
