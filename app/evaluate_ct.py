@@ -27,6 +27,7 @@ from . import ct_dose_figures
 from .console import RESEARCH_ONLY, Progress
 from .ct_baselines import from_mri
 from .ct_dose import Given, Made, made_and_recomputed, recomputed, seen
+from .head_ct import aligned
 from .steps import file_hash
 
 _WINDOW = (-400.0, 1200.0)  # HU, bone and soft tissue together
@@ -134,8 +135,8 @@ def _with_mri(
         "synthetic CT": misalignment(ct, mr, body),
         "true CT": misalignment(truth, mr, body),
     }
-    others = from_mri(mr, progress)
-    for name, one in others.cts.items():
+    others = aligned(mr, progress)
+    for name, one in from_mri(others).items():
         found["baselines"][name] = quality(resample(one, truth.grid), truth, body).as_json()
     if isinstance(dose, Made):
         found["dose"] = made_and_recomputed(dose, ct, truth, scan, others.tissues, progress)

@@ -62,24 +62,51 @@ def asked(request: Request) -> dict[str, object]:
     return {"networks": [file_hash(path) for path in (*shipped(), ZOO / INTERVALS)]}
 
 
-def bulk_ct(mr: Volume, progress: Progress) -> Case:
-    """Synthetic CT (HU) and tissues (labels) of one MRI, on an upright grid that covers it.
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """The built-in anatomy in the place of a head, on an upright grid that covers its scan.
 
-    The anatomy prior comes from ``synth``, is aligned to the scan by ``imaging`` and read by ``mr2ct``.
+    Parameters
+    ----------
+    head
+        Label 1 inside the head.
+    maps
+        Probability of each tissue by the alignment alone (:func:`imaging.register.fit`).
+    tissues
+        Labels (:class:`imaging.tissue.Tissue`) that the MRI's own signal tells apart.
+    """
+
+    head: Volume
+    maps: Volume
+    tissues: Volume
+
+
+def aligned(mr: Volume, progress: Progress) -> Aligned:
+    """The anatomy prior of ``synth``, aligned to one contrast by ``imaging`` and read by ``mr2ct``.
 
     Parameters
     ----------
     mr
-        One contrast.
+        MR signal, shape ``(1, i, j, k)``.
     progress
         Told what happens and the share of it that is done.
+
+    Raises
+    ------
+    ValueError
+        If the scan shows no head.
     """
     mr = resample(mr, ct_grid(mr.grid))
     progress("head and bias field", 0.0)
     head = head_mask(mr)
     mr = correct_bias(mr, head)
     progress("head and bias field", 1.0)
-    tissues = _tissues(mr, head, progress)
+    return Aligned(head, *_tissues(mr, head, progress))
+
+
+def bulk_ct(mr: Volume, progress: Progress) -> Case:
+    """Synthetic CT (HU) and tissues (labels) of one MRI as :func:`aligned` finds them."""
+    tissues = aligned(mr, progress).tissues
     return Case({"ct": to_ct(tissues), "tissues": tissues})
 
 
@@ -89,7 +116,7 @@ def network_ct(mr: Volume, progress: Progress) -> HeadCt:
     Parameters
     ----------
     mr, progress
-        As for :func:`bulk_ct`.
+        As for :func:`aligned`.
 
     Raises
     ------
@@ -109,7 +136,7 @@ def network_ct(mr: Volume, progress: Progress) -> HeadCt:
     sigma = made.ct.uncertainty if calibration is None else deviation(made.ct, calibration)
     progress("CT numbers", 1.0)
     assert shown.head is not None  # noqa: S101 - there would have been a reason
-    tissues = _tissues(shown.even, shown.head, progress)
+    _, tissues = _tissues(shown.even, shown.head, progress)
     return HeadCt(Case({"ct": made.ct.ct, "tissues": tissues, SIGMA: sigma}), made.cautions)
 
 
@@ -129,11 +156,11 @@ def read(here: Path) -> HeadCt:
     return HeadCt(read_case(here), tuple(json.loads((here / _CAUTIONS).read_text())))
 
 
-def _tissues(mr: Volume, head: Volume, progress: Progress) -> Volume:
+def _tissues(mr: Volume, head: Volume, progress: Progress) -> tuple[Volume, Volume]:
     progress("anatomy, aligned", 0.0)
-    aligned = fit(anatomy(_PRIOR_VOXELS), mr, head)
+    maps = fit(anatomy(_PRIOR_VOXELS), mr, head)
     progress("anatomy, aligned", 1.0)
     progress("tissue classes", 0.0)
-    tissues = classify(mr, head, aligned)
+    tissues = classify(mr, head, maps)
     progress("tissue classes", 1.0)
-    return tissues
+    return maps, tissues

@@ -27,6 +27,7 @@ from scipy.stats import wilcoxon
 
 from app.ct_baselines import from_mri
 from app.ct_nets import calibration_of, read_nets
+from app.head_ct import aligned
 from app.held_out import HeldOut, held_out
 from imaging.agreement import dice
 from imaging.nifti import read_nifti
@@ -129,7 +130,7 @@ def _patient(patient: HeldOut, k: int, by_networks: Any, calibration: Calibratio
     for name, volume in baselines(truth, body).items():
         row[name] = quality(volume, truth, body).as_json()
     if k < _WITH_PRIOR:
-        for name, ct in from_mri(volumes["t1"], lambda *_: None).cts.items():
+        for name, ct in from_mri(aligned(volumes["t1"], lambda *_: None)).items():
             row[name] = quality(resample(ct, truth.grid), truth, body).as_json()
     print(f"{k}: " + ", ".join(f"{name} {one['mae']:.0f} HU" for name, one in row.items()), flush=True)
     return row
@@ -198,7 +199,11 @@ def colin27(head: Path, by_networks: Any) -> dict[str, Any]:
     brain = hull(is_in(truth, 3, 4, 5))
     inside = hull(hu >= AIR_BELOW)
     bones = {level: dice((truth == 2) & ~brain, (hu >= level) & ~brain) for level in BONE_LEVELS}
+    # Below the commissures labels call most bone of the face scalp, and walls of its cavities air.
+    upright = mr.grid.affine[2, 3] + mr.grid.affine[2, 2] * np.arange(mr.grid.shape[2])
+    vault = ~brain & torch.from_numpy(upright > 0)
     return {
+        "bone_dice_colin27_above_commissures": dice((truth == 2) & vault, (hu >= BONE_LEVELS[1]) & vault),
         "bone_dice_colin27": bones[BONE_LEVELS[1]],
         "bone_dice_colin27_by_level": {f"{level:g} HU": value for level, value in bones.items()},
         "air_dice_colin27": dice(truth == 6, inside & (hu < AIR_BELOW)),

@@ -41,6 +41,7 @@ from mr2ct.ct_features import CtFeatures, SegmenterOfCts, ct_features
 from mr2ct.quality import BONE_LEVELS, quality
 from mr2ct.recipes import RECIPES, read_flow
 from mr2ct.residual_flow import mean_of, samples_of
+from mr2ct.unseen import shown
 from synth.case import make
 from synth.on_the_fly import Library
 from synth.paired import Pairs
@@ -232,7 +233,8 @@ def _patient(asked: Asked, k: int, ways: Mapping[str, Convert]) -> dict[str, Any
             started = time.perf_counter()
             ct = ways[way](volumes[contrast]).ct
             seconds = time.perf_counter() - started
-            found = _figures(quality(ct, volumes["ct"], body).as_json()) | {"seconds": seconds}
+            here = body & shown(volumes[contrast])
+            found = _figures(quality(ct, volumes["ct"], here).as_json()) | {"seconds": seconds}
             row.setdefault(way, {})[contrast] = found
             _write(path, row)
         of_first = {way: f"{row[way][asked.contrasts[0]]['mae']:.0f}" for way in ways}
