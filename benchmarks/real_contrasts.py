@@ -1,8 +1,9 @@
 """Four contrasts of one real patient, each converted alone: how alike their synthetic CTs are.
 
 The scans of 5.5 mm slices (`tumour_mri/tcga_fg_6692`) lie apart by a movement of the patient: each is moved
-rigidly onto the T1, freed of its bias field, and converted. No CT of this patient is there, so that what can
-be told is whether the contrasts agree and whether a skull closes around the brain.
+rigidly onto the T1, freed of its bias field, and converted on its own slices; CTs are then resampled. No CT
+of this patient is there, so that what can be told is whether contrasts agree and whether a skull closes
+around the brain.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from mr2ct.convert import SyntheticCt
 from mr2ct.skull import skull
 from mr2ct.unseen import shown
 
+_SEEN = 0.99  # of a voxel of the T1 that all scans must have seen
 CONTRASTS = ("t1n", "t1c", "t2w", "t2f")
 
 
@@ -36,14 +38,14 @@ def contrasts(folder: Path, by_networks: Callable[[Volume], SyntheticCt]) -> dic
         Converts one contrast.
     """
     first = read_nifti(folder / f"{CONTRASTS[0]}.nii.gz", Quantity.MR)
-    head = head_mask(first)
-    inside = (head.data[0] > 0) & shown(first)
+    inside = head_mask(first).data[0] > 0
     made: dict[str, Volume] = {}
     for name in CONTRASTS:
         mr = read_nifti(folder / f"{name}.nii.gz", Quantity.MR)
-        here = first if name == CONTRASTS[0] else resample(moved_onto(mr, first), first.grid)
-        inside &= shown(here)
-        made[name] = by_networks(correct_bias(here, head)).ct
+        here = mr if name == CONTRASTS[0] else moved_onto(mr, first)
+        seen = Volume(shown(here)[None].float(), here.grid, Quantity.PROBABILITY)
+        inside &= resample(seen, first.grid).data[0] > _SEEN
+        made[name] = resample(by_networks(correct_bias(here, head_mask(here))).ct, first.grid)
     pairs = {f"{a} {b}": hu_mae(made[a], made[b], inside) for a, b in combinations(CONTRASTS, 2)}
     return {
         "contrasts_pair_mae_hu": pairs,

@@ -34,8 +34,8 @@ def maps(made: Case) -> Volume:
 @pytest.fixture(autouse=True)
 def registered(made: Case, maps: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     """A registration that has found its place, coarse: the true one takes a minute."""
-    monkeypatch.setattr("app.ct_baselines.anatomy", lambda _mm: made.volumes["labels"])
-    monkeypatch.setattr("app.ct_baselines.fit", lambda _prior, _mr, _head: maps)
+    monkeypatch.setattr("app.head_ct.anatomy", lambda _mm: made.volumes["labels"])
+    monkeypatch.setattr("app.head_ct.fit", lambda _prior, _mr, _head: maps)
 
 
 def run(*words: object) -> tuple[int, str, str]:

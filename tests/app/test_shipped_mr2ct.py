@@ -14,7 +14,9 @@ from mr2ct.convert import convert
 from mr2ct.skull import skull
 from mr2ct.unseen import UNKNOWN
 
-BONE = 0.76  # Dice outside the brain at 300 HU; 0.769 when these weights were made
+# Dice outside the brain at 300 HU, 0.763 when these weights were made: labels call much of the face scalp.
+BONE = 0.75
+AIR = 0.45  # Dice of cavities; 0.498 when these weights were made
 
 
 @pytest.fixture
@@ -47,6 +49,8 @@ def test_a_real_head_has_a_closed_skull_where_its_labels_say(data: Path, real_he
     hu = found.ct.data[0]
     brain = real_heads.hull(real_heads.is_in(truth, 3, 4, 5))
     assert dice((truth == 2) & ~brain, (hu >= 300) & ~brain) > BONE
-    assert dice(truth > 0, real_heads.hull(hu >= AIR_BELOW)) > 0.97
+    inside = real_heads.hull(hu >= AIR_BELOW)
+    assert dice(truth == 6, inside & (hu < AIR_BELOW)) > AIR
+    assert dice(truth > 0, inside) > 0.97
     assert skull(found.ct).closed > 0.9
     assert 0 < float(found.uncertainty.data[0][truth > 0].mean()) < UNKNOWN
