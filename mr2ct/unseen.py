@@ -49,8 +49,7 @@ class Void:
 
 def seen_box(mr: Volume) -> tuple[tuple[int, int], ...]:
     """First and last plane with signal in it along each axis, of any channel."""
-    values = mr.data.abs().amax(dim=0).float()
-    shown = values > _NOTHING * values.max()
+    shown = ~_blank(mr)
     ends = []
     for axis in range(3):
         planes = torch.nonzero(shown.any(dim=_others(axis)[1]).any(dim=_others(axis)[0]))[:, 0]
@@ -81,8 +80,12 @@ def removed(mr: Volume, prior: Volume, offset: Point) -> Mask | None:
         (:func:`mr2ct.lie.lie`).
     """
     blank = _blank(mr) & _within(mr)
-    surely = blank & natural_tissue(prior, offset, mr.grid, _SURELY)
-    if float(surely.sum()) * mr.grid.voxel_volume < 1000 * _REMOVED_CC:
+    least = 1000 * _REMOVED_CC / mr.grid.voxel_volume
+    # Most scans have noise everywhere, and need no average head to tell that nothing is gone.
+    if (
+        int(blank.sum()) < least
+        or int((blank & natural_tissue(prior, offset, mr.grid, _SURELY)).sum()) < least
+    ):
         return None
     return blank & natural_tissue(prior, offset, mr.grid, 0.0)
 

@@ -29,7 +29,7 @@ class Randomisation:
     artefacts
         Share of images with each artefact; 0 for clean ones.
     thick
-        Share of images that are stacks of thick slices.
+        Share of images that are stacks of thick slices, unless images are clean.
     stripped
         Share of samples without skull and scalp, as public tumour sets have them.
     cut
