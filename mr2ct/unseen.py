@@ -79,9 +79,11 @@ def removed(mr: Volume, prior: Volume, offset: Point) -> Mask | None:
         The average head, and the way from a position in the scan to one in it
         (:func:`mr2ct.lie.lie`).
     """
-    blank = _blank(mr) & _within(mr)
+    # Noise is 0 here and there; what was blanked is 0 throughout.
+    solid = ndimage.binary_opening(_blank(mr).numpy(), np.ones((3, 3, 3), dtype=bool))
+    blank = torch.from_numpy(solid) & _within(mr)
     least = 1000 * _REMOVED_CC / mr.grid.voxel_volume
-    # Most scans have noise everywhere, and need no average head to tell that nothing is gone.
+    # Most scans have noise everywhere: no average head is needed to tell that nothing is gone.
     if (
         int(blank.sum()) < least
         or int((blank & natural_tissue(prior, offset, mr.grid, _SURELY)).sum()) < least
