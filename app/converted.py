@@ -17,7 +17,7 @@ from imaging.shapes import Mask
 from imaging.source import Source
 from imaging.volume import Volume
 from mr2ct.calibration import deviation
-from mr2ct.convert import convert
+from mr2ct.convert import predicted
 from mr2ct.domain import expect_head_scan
 from mr2ct.regression import RegressionNet
 
@@ -117,7 +117,7 @@ def convert_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
     if head is not None:
         others = [without_bias(replace(mr, data=mr.data[1:]), head).data] if len(mr.data) > 1 else []
         mr = replace(mr, data=torch.cat([shown.even.data, *others]))
-    made = judged(convert(mr, nets, config), shown)
+    made = judged(predicted(mr, nets, config), shown)
     progress("CT numbers", 1.0)
     cautions += [*expect_adult(made.reasons, asked.anyway), *made.cautions]
     found = made.ct

@@ -13,7 +13,7 @@ from imaging.intensity import correct_bias, head_mask
 from imaging.shapes import Mask, Point
 from imaging.volume import Volume
 from mr2ct.convert import SyntheticCt, unsureness
-from mr2ct.domain import unlike_adult, unlike_head_ct
+from mr2ct.domain import explained, unlike_adult, unlike_head_ct, unseen_in_mr
 from mr2ct.lie import lie
 from mr2ct.skull import skull
 from mr2ct.unseen import beyond, cut_sides, doubted, removed, seen_box, voids
@@ -79,7 +79,7 @@ class Judged:
     Parameters
     ----------
     ct
-        The same, unsure where nothing is known.
+        On the scan's grid, unsure where nothing is known.
     reasons
         What tells it from the CT of a head, clauses.
     cautions
@@ -92,24 +92,29 @@ class Judged:
 
 
 def judged(found: SyntheticCt, shown: Examined) -> Judged:
-    """What is found on a synthetic CT of an examined scan."""
+    """What is found on a synthetic CT of an examined scan, and the CT on its voxels.
+
+    A thin skull is looked for on the networks' voxels, before slices of the scan smear it.
+    """
     prior = anatomy(_PRIOR_VOXELS)
     fits = lie(found.ct, prior)
     whole = shown.head is not None and not set(shown.cut) - {"neck"}
-    reasons = unlike_head_ct(skull(found.ct), fits, unsureness(found), whole)
-    unknown, cautions = shown.unknown, []
+    here, unknown, cautions = found.on(shown.even.grid), shown.unknown, []
+    reasons = unlike_head_ct(skull(found.ct, shown.even.grid), fits, unsureness(found), whole)
+    if shown.head is not None:
+        reasons += unseen_in_mr(explained(shown.even, here.ct, shown.head))
     if shown.head is not None and not (shown.reasons or reasons):
         empty = voids(shown.even, shown.head, prior, fits.offset)
-        middle = positions(found.ct.grid, shown.head.data[0].nonzero().double().numpy()).mean(axis=0)
+        middle = positions(shown.even.grid, shown.head.data[0].nonzero().double().numpy()).mean(axis=0)
         cautions = [_of_void(void.cc, _where(void.middle - middle)) for void in empty[:_MANY]]
         for void in empty:
             unknown = unknown | void.mask
         if (gone := removed(shown.even, prior, fits.offset)) is not None:
             unknown = unknown | gone
-            there = positions(found.ct.grid, gone.nonzero().double().numpy()).mean(axis=0) - middle
-            cc = float(gone.sum()) * found.ct.grid.voxel_volume / 1000
+            there = positions(shown.even.grid, gone.nonzero().double().numpy()).mean(axis=0) - middle
+            cc = float(gone.sum()) * shown.even.grid.voxel_volume / 1000
             cautions.append(_of_removed(cc, _where(there)))
-    return Judged(doubted(found, unknown), reasons, tuple(cautions))
+    return Judged(doubted(here, unknown), reasons, tuple(cautions))
 
 
 def without_bias(mr: Volume, head: Volume) -> Volume:

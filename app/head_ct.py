@@ -15,7 +15,7 @@ from imaging.resample import resample
 from imaging.volume import Volume
 from mr2ct.bulk import to_ct
 from mr2ct.calibration import deviation
-from mr2ct.convert import convert
+from mr2ct.convert import predicted
 from mr2ct.domain import expect_head_scan
 from mr2ct.tissue_classes import classify
 from synth.anatomy import anatomy
@@ -130,7 +130,7 @@ def network_ct(mr: Volume, progress: Progress) -> HeadCt:
     expect_adult(shown.reasons, anyway=False, remedy=_REMEDY)
     progress("head and bias field", 1.0)
     progress("CT numbers", 0.0)
-    made = judged(convert(shown.even, *read_nets()), shown)
+    made = judged(predicted(shown.even, *read_nets()), shown)
     expect_adult(made.reasons, anyway=False, remedy=_REMEDY)
     calibration = calibration_of(())
     sigma = made.ct.uncertainty if calibration is None else deviation(made.ct, calibration)

@@ -43,7 +43,7 @@ class HeldOut:
     tissues: Volume
 
 
-def held_out(seed: int, k: int, contrasts: Sequence[str] = ("t1",)) -> HeldOut:
+def held_out(seed: int, k: int, contrasts: Sequence[str] = ("t1",), recipe: str = "default") -> HeldOut:
     """Patient ``k`` of a stream that no training draws from.
 
     Parameters
@@ -54,10 +54,11 @@ def held_out(seed: int, k: int, contrasts: Sequence[str] = ("t1",)) -> HeldOut:
         Which patient of it.
     contrasts
         Names of :data:`synth.looks.SEQUENCES`.
+    recipe
+        Of a cohort, one of those that come along.
     """
-    recipe = read_recipe("default")
-    recipe = replace(recipe, mri=replace(recipe.mri, contrasts=tuple(contrasts)))
-    volumes = make(recipe, seed, k).case.volumes
+    of = read_recipe(recipe)
+    volumes = make(replace(of, mri=replace(of.mri, contrasts=tuple(contrasts))), seed, k).case.volumes
     scans = {name: volumes[name] for name in contrasts}
     return HeldOut(scans, volumes["ct"], volumes["labels"])
 

@@ -11,16 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import avg_pool3d, max_pool3d
+from torch.nn.functional import max_pool3d
 
 from imaging.atomic import whole_file
 from imaging.brightness import scaled
-from imaging.grid import Grid, axial, positions
-from imaging.resample import resample
+from imaging.grid import axial, positions
+from imaging.resample import averaged
 from imaging.volume import Quantity, Volume
 from synth.ct import HIGHEST, LOWEST
 
@@ -201,15 +200,16 @@ def tensors_of(pair: Pair, spacing: float) -> dict[str, Tensor]:
     """
     at = positions(pair.ct.grid, torch.nonzero(pair.body).double().numpy())
     grid = axial(at.min(axis=0) - _MARGIN, at.max(axis=0) + _MARGIN, (spacing,) * 3)
-    channels = torch.cat([_mean(mr, grid).clamp(min=0) for mr in pair.mr])
+    half = spacing / 2
+    channels = torch.cat([averaged(mr, grid, half).data.float().clamp(min=0) for mr in pair.mr])
     inside = Volume(pair.body[None].float(), pair.ct.grid, Quantity.PROBABILITY)
-    seen = torch.stack([_mean(_field_of_view(mr), grid)[0] > 0.5 for mr in pair.mr]).any(dim=0)
-    body = (_mean(inside, grid)[0] > 0.5) & seen
+    seen = torch.stack([averaged(_field_of_view(mr), grid, half).data[0] > 0.5 for mr in pair.mr]).any(dim=0)
+    body = (averaged(inside, grid, half).data[0] > 0.5) & seen
     places = torch.nonzero(body)
     if len(places) == 0:
         raise ValueError("expected an MRI that sees the body of its CT, got one beside it; leave it out")
     near = max_pool3d(body[None].float(), 3, 1, 1)[0] > 0  # the skin's voxels are part air
-    hu = torch.where(near & seen, _mean(pair.ct, grid)[0], torch.tensor(_AIR))
+    hu = torch.where(near & seen, averaged(pair.ct, grid, half).data[0], torch.tensor(_AIR))
     return {
         "mr": torch.stack([scaled(channel) for channel in channels]).half().contiguous(),
         "ct": hu.clamp(LOWEST, HIGHEST).round().to(torch.int16).contiguous(),
@@ -228,14 +228,6 @@ def _field_of_view(mr: Volume) -> Volume:
         low, high = at.amin(dim=0).tolist(), at.amax(dim=0).tolist()
         ones[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))] = 1.0
     return Volume(ones[None], mr.grid, Quantity.PROBABILITY)
-
-
-def _mean(volume: Volume, grid: Grid) -> Tensor:
-    affine = grid.affine.copy()
-    affine[:3, :3] /= 2
-    affine[:3, 3] -= np.diag(grid.affine)[:3] / 4
-    i, j, k = (2 * n for n in grid.shape)
-    return avg_pool3d(resample(volume, Grid((i, j, k), affine)).data.float()[None], 2)[0]
 
 
 def _key(case: PairFiles, spacing: float) -> str:

@@ -13,6 +13,7 @@ _BESIDE = {
     "record",
     "roofline",
     "synthetic_ct_dose",
+    "synthetic_ct_hard",
     "synthetic_ct_recipes",
     "tg119",
     "tg119_ours",

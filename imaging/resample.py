@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Shaped
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import avg_pool3d, grid_sample
 
 from .grid import Grid
 from .shapes import Floats, Voxels
@@ -54,6 +54,32 @@ def resample(volume: Volume, grid: Grid) -> Volume:
         values = torch.where(inside, read(data, index), outside)
         out[:, first : first + len(i)] = values.reshape(-1, len(i), *grid.shape[1:])
     return Volume(out, grid, volume.quantity, volume.frame)
+
+
+def averaged(volume: Volume, grid: Grid, step: float) -> Volume:
+    """A volume on a coarser grid, each voxel the mean of what lies in it, as slices of scanners are.
+
+    Voxels are read at the middles of equal parts; along axes where they are no longer than one and a half
+    steps they are read at their own middles alone, as :func:`resample` does.
+
+    Parameters
+    ----------
+    volume
+        Values to read, no labels, shape ``(c, i, j, k)``.
+    grid
+        Where to read them.
+    step
+        About how long a part is (mm).
+    """
+    i, j, k = parts = [max(1, round(float(size) / step)) for size in grid.spacing]
+    if max(parts) == 1:
+        return resample(volume, grid)
+    affine = grid.affine.copy()
+    affine[:3, :3] /= parts
+    affine[:3, 3] += (affine[:3, :3] - grid.affine[:3, :3]) @ np.full(3, 0.5)
+    fine = Grid((i * grid.shape[0], j * grid.shape[1], k * grid.shape[2]), affine)
+    data = avg_pool3d(resample(volume, fine).data.float()[None], (i, j, k))[0]
+    return dataclasses.replace(volume, data=data, grid=grid)
 
 
 def _trilinear(data: Floats, index: Indices) -> Read:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from imaging.resample import resample
+from imaging.grid import Grid
+from imaging.resample import averaged
 from imaging.volume import Quantity, Volume, expect_finite
 
 from .regression import RegressionNet, answer
@@ -40,13 +41,22 @@ class SyntheticCt:
         both = torch.hypot(self.aleatoric.data, self.epistemic.data)
         return Volume(both, self.ct.grid, Quantity.HU_DEVIATION, self.ct.frame)
 
+    def on(self, grid: Grid) -> "SyntheticCt":
+        """The same on another grid; larger voxels get the mean of what lies in them, as in a CT of slices."""
+        step = float(self.ct.grid.spacing.min())
+        ct, aleatoric, epistemic = (
+            averaged(v, grid, step) for v in (self.ct, self.aleatoric, self.epistemic)
+        )
+        return SyntheticCt(ct, aleatoric, epistemic)
 
-def convert(
-    mr: Volume,
-    nets: Sequence[nn.Module],
-    config: RegressionNet | None = None,
-) -> SyntheticCt:
-    """A synthetic CT on the grid of the MRI.
+
+def convert(mr: Volume, nets: Sequence[nn.Module], config: RegressionNet | None = None) -> SyntheticCt:
+    """A synthetic CT on the grid of the MRI: what :func:`predicted` gives, there."""
+    return predicted(mr, nets, config).on(mr.grid)
+
+
+def predicted(mr: Volume, nets: Sequence[nn.Module], config: RegressionNet | None = None) -> SyntheticCt:
+    """A synthetic CT on upright voxels of the networks' size that cover the MRI.
 
     Every other network sees the mirrored head, whose answer is mirrored back.
 
@@ -89,13 +99,10 @@ def convert(
 
     hu, noise, apart = through_windows(image, nets[0], answered, config.window, _OVERLAP)
 
-    def there(values: Tensor, quantity: Quantity) -> Volume:
-        return resample(Volume(values[None], grid, quantity, mr.frame), mr.grid)
-
     def deviation(variance: Tensor) -> Volume:
-        return there(variance.clamp(min=0).sqrt(), Quantity.HU_DEVIATION)
+        return Volume(variance.clamp(min=0).sqrt()[None], grid, Quantity.HU_DEVIATION, mr.frame)
 
-    return SyntheticCt(there(hu, Quantity.HU), deviation(noise), deviation(apart))
+    return SyntheticCt(Volume(hu[None], grid, Quantity.HU, mr.frame), deviation(noise), deviation(apart))
 
 
 def unsureness(found: SyntheticCt) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 
 from imaging.grid import positions
 from imaging.shapes import Mask
@@ -36,6 +37,11 @@ _TURNED = 0.015
 # synthetic heads and Colin27. An infant's holds 44 mm at a year; a head without a skull holds 75 mm.
 _BRAIN_MM = (42.0, 70.0)
 _CLOSED = 0.75  # of all directions: a craniectomy leaves a sixth of a skull open
+# Of the signal's ranks, by the CT numbers: 0.35 to 0.6 in synthetic and real heads; 0.03 in noise and 0.13 in
+# blobs that have the shape of a head, of which networks make heads all the same.
+_EXPLAINED = 0.2
+_LOOKED_AT = 500_000  # voxels
+_NUMBERS = 16  # classes of CT numbers, each as frequent
 _UNSURE = 220.0  # HU: water everywhere is off by as much in a head, so that nothing was learnt from the MRI
 
 
@@ -142,6 +148,47 @@ def _varies(mr: Volume, head: Volume) -> float:
     values = mr.data[0][head.data[0] > 0].float()
     low, middle, high = np.percentile(values[:: max(1, len(values) // 100_000)].numpy(), [25, 50, 75])
     return float((high - low) / max(middle, 1e-9))
+
+
+def explained(mr: Volume, ct: Volume, head: Volume) -> float:
+    """How much of the signal in a head its synthetic CT tells, 0..1: the correlation ratio of ranks.
+
+    Whatever the contrast, tissues of one CT number are alike in it. After Roche et al., MICCAI 1998, LNCS
+    1496, 1115, with ranks in the place of signal, so that no bright vessel decides.
+
+    Parameters
+    ----------
+    mr
+        MR signal, one channel.
+    ct
+        HU, on the same grid.
+    head
+        Label 1 inside the head, on the same grid.
+
+    Raises
+    ------
+    ValueError
+        If the head is empty.
+    """
+    inside = head.data[0] > 0
+    if not inside.any():
+        raise ValueError("expected a head with voxels, got none; find it again")
+    step = max(1, int(inside.sum()) // _LOOKED_AT)
+    signal, hu = (volume.data[0][inside][::step].float().numpy() for volume in (mr, ct))
+    ranks = rankdata(signal)
+    edges = np.quantile(hu, np.linspace(0, 1, _NUMBERS + 1)[1:-1])
+    which = np.searchsorted(edges, hu)
+    counts = np.bincount(which, minlength=_NUMBERS)
+    means = np.bincount(which, ranks, _NUMBERS) / np.maximum(counts, 1)
+    varies = float(ranks.var())
+    return float(counts @ (means - ranks.mean()) ** 2 / len(ranks) / varies) if varies > 0 else 0.0
+
+
+def unseen_in_mr(share: float) -> tuple[str, ...]:
+    """What tells that a CT does not come from its MRI, by :func:`explained`: nothing, or a clause."""
+    if share >= _EXPLAINED:
+        return ()
+    return (f"of which the CT that networks make of it explains {100 * share:.0f} %, as if it were noise",)
 
 
 def unlike_head_ct(found: Skull, lie: Lie, unsure: float, whole: bool) -> tuple[str, ...]:

@@ -35,8 +35,16 @@ class Skull:
     closed: float | None
 
 
-def skull(ct: Volume) -> Skull:
-    """The skull around the brain of a CT (HU), upper part; a scan may cut the head."""
+def skull(ct: Volume, scan: Grid | None = None) -> Skull:
+    """The skull around the brain of a CT (HU), upper part; a scan may cut the head.
+
+    Parameters
+    ----------
+    ct
+        HU.
+    scan
+        What the scan that it was made of covers, if not the same.
+    """
     grid = around(ct.expect(Quantity.HU).grid, (_MM,) * 3)
     hu = resample(ct, grid).data[0].numpy()
     body, bone = hu > _BODY, ndimage.binary_dilation(hu > _BONE)
@@ -46,7 +54,7 @@ def skull(ct: Volume) -> Skull:
     reach = np.arange(int(np.linalg.norm(hu.shape)) + 1)
     steps = middle + _around()[:, None, :] * reach[:, None]  # directions, steps, 3
     at = np.rint(steps).astype(int)
-    seen = _seen(ct.grid, grid, steps)
+    seen = _seen(scan or ct.grid, grid, steps)
     at = np.clip(at, 0, np.array(hu.shape) - 1)
     in_body, in_bone = (mask[at[..., 0], at[..., 1], at[..., 2]] & seen for mask in (body, bone))
     last_seen = seen.shape[1] - 1 - np.argmax(seen[:, ::-1], axis=1)

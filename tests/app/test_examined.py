@@ -16,6 +16,10 @@ from synth.patient import patient
 LEAN = np.array([0.0, -np.cos(np.pi / 6), -np.sin(np.pi / 6)])  # of a plane 30 degrees from coronal
 
 
+def without_doubt(ct: Volume) -> SyntheticCt:
+    return SyntheticCt(ct, *(Volume(torch.ones_like(ct.data), ct.grid, ct.quantity) for _ in range(2)))
+
+
 def test_the_part_that_was_removed_is_told_with_its_size_and_nothing_there_is_known() -> None:
     case = patient(5, 3.0)
     ct, mr = case.volumes["ct"], case.volumes["t1"]
@@ -24,7 +28,7 @@ def test_the_part_that_was_removed_is_told_with_its_size_and_nothing_there_is_kn
     at = positions(mr.grid, np.argwhere(np.ones(mr.grid.shape, dtype=bool)).astype(float))
     middle = positions(mr.grid, torch.nonzero(inside).double().numpy()).mean(axis=0)
     face = torch.from_numpy(((at - middle) @ LEAN > 70).reshape(mr.grid.shape))
-    sure = SyntheticCt(ct, *(Volume(torch.ones_like(ct.data), ct.grid, ct.quantity) for _ in range(2)))
+    sure = without_doubt(ct)
     whole = judged(sure, examined(mr))
     assert (whole.reasons, whole.cautions) == ((), ())
     defaced = judged(sure, examined(replace(mr, data=torch.where(face[None], 0.0, mr.data))))
@@ -36,3 +40,15 @@ def test_the_part_that_was_removed_is_told_with_its_size_and_nothing_there_is_kn
     unknown = defaced.ct.aleatoric.data[0] >= UNKNOWN
     assert not bool((unknown & ~face).any())
     assert float(unknown[face & inside].float().mean()) > 0.7
+
+
+def test_the_ct_of_a_head_is_refused_where_the_scan_is_noise_of_its_shape() -> None:
+    case = patient(5, 3.0)
+    ct, mr = case.volumes["ct"], case.volumes["t1"]
+    inside = case.volumes["labels"].data[0] != Tissue.OUTSIDE
+    values = mr.data[0][inside]
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
+    noise = replace(mr, data=mr.data.masked_scatter(inside[None], values[order]))
+    found = judged(without_doubt(ct), examined(noise, bias_correction=False))
+    (reason,) = found.reasons
+    assert "as if it were noise" in reason

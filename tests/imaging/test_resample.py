@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from imaging import resample as module
 from imaging.grid import Grid, axial, positions
-from imaging.resample import resample, resample_structures
+from imaging.resample import averaged, resample, resample_structures
 from imaging.sitk import from_sitk, to_sitk
 from imaging.structures import RoiType, Structure, StructureSet
 from imaging.volume import Quantity, Volume
@@ -151,3 +151,25 @@ def test_a_sphere_keeps_its_volume_on_a_turned_and_coarser_grid():
     assert moved.structures["ball"].prescription_gy == 60.0
     assert moved.frame == "1.2.3"
     assert resample_structures(structures, fine) is structures
+
+
+def test_thick_slices_are_the_mean_of_what_lies_in_them():
+    # A step at 11.5 mm along z: the slice of 7..13 mm lies before it with four and a half of its six mm.
+    fine = Grid((4, 4, 40), np.diag([2.0, 2.0, 1.0, 1.0]))
+    data = torch.zeros(1, 4, 4, 40)
+    data[..., :12] = 100.0
+    affine = np.diag([2.0, 2.0, 6.0, 1.0])
+    affine[2, 3] = 4.0  # slices about 4, 10, 16, 22, 28 and 34 mm
+    thick = averaged(Volume(data, fine, Quantity.HU, "1.2.3"), Grid((4, 4, 6), affine), 0.5)
+    assert thick.data[0, 1, 1].tolist() == pytest.approx([100, 75, 0, 0, 0, 0], abs=1e-4)
+    assert (thick.quantity, thick.frame) == (Quantity.HU, "1.2.3")
+
+
+def test_a_linear_function_keeps_its_mean_in_voxels_that_lie_turned():
+    source = _turned((5, 15, -30), (40, 36, 44), 2.0)
+    target = _turned((10, -25, 40), (5, 4, 6), 5.0)
+    moved = averaged(Volume(_linear(source), source, Quantity.MR), target, 1.0)
+    assert float((moved.data - _linear(target)).abs().max()) < 2e-3
+    finer = _turned((10, -25, 40), (5, 4, 6), 1.0)
+    whole = Volume(_linear(source), source, Quantity.MR)
+    assert torch.equal(averaged(whole, finer, 1.5).data, resample(whole, finer).data)

@@ -10,7 +10,7 @@ from imaging.grid import Grid, axial
 from imaging.intensity import head_mask
 from imaging.phantoms import ellipsoid
 from imaging.volume import Quantity, Volume
-from mr2ct.domain import expect_head_scan, unlike_adult, unlike_head_ct
+from mr2ct.domain import expect_head_scan, explained, unlike_adult, unlike_head_ct, unseen_in_mr
 from mr2ct.lie import lie
 from mr2ct.skull import Skull
 from synth.anatomy import anatomy
@@ -142,3 +142,32 @@ def test_a_header_that_turns_a_head_over_is_told(matrix: tuple[int, int, int], c
     reasons = unlike_head_ct(Skull(65.0, 1.0), found, 100.0, whole=True)
     assert bool(reasons) == (matrix != (1, 1, 1))
     assert all(f"the header says {crown}" in reason for reason in reasons)
+
+
+def test_a_ct_explains_the_signal_of_its_tissues_and_nothing_of_noise(head: tuple[Volume, Volume]) -> None:
+    grid, half = head[0].grid, torch.ones(1, *head[0].grid.shape, dtype=torch.uint8)
+    everywhere = Volume(half, grid, Quantity.LABEL)
+    draws = torch.rand(2, 1, *grid.shape, generator=torch.Generator().manual_seed(0))
+    ct, noise = (Volume(d, grid, q) for d, q in zip(draws, (Quantity.HU, Quantity.MR), strict=True))
+    # Whatever the contrast: of a fall as of a rise, all that sixteen equal classes leave is 1 of 256.
+    falls = Volume(1000 / (1 + ct.data), grid, Quantity.MR)
+    assert explained(falls, ct, everywhere) == pytest.approx(1 - 1 / 256, abs=1e-4)
+    # Of noise sixteen means of n voxels explain 15 / n.
+    assert explained(noise, ct, everywhere) == pytest.approx(0, abs=100 / noise.data.numel())
+    flat = Volume(torch.ones_like(noise.data), grid, Quantity.MR)
+    assert explained(flat, ct, everywhere) == 0
+    (clause,) = unseen_in_mr(0.03)
+    assert "explains 3 %" in clause
+    assert unseen_in_mr(0.35) == ()
+    with pytest.raises(ValueError, match="with voxels"):
+        explained(noise, ct, Volume(torch.zeros_like(half), grid, Quantity.LABEL))
+
+
+@pytest.mark.parametrize("name", ["t1", "t1c", "t2", "flair"])
+def test_the_true_ct_explains_every_contrast_of_a_patient(name: str) -> None:
+    case = patient(5, 3.0)
+    mr = case.volumes[name]
+    share = explained(mr, case.volumes["ct"], head_mask(mr))
+    assert unseen_in_mr(share) == ()
+    bent = Volume(case.volumes["ct"].data.flip(1, 2, 3), mr.grid, Quantity.HU)
+    assert explained(mr, bent, head_mask(mr)) < share / 2
