@@ -5,7 +5,8 @@ itself with and without features of CTs, with a judge of pairs, with a judge and
 what it leaves open, which is scored by its mean (one step) and by one sample. ``start`` is what they began
 with. Patients are those of `synthetic_ct`, never seen; arms are compared with the regression over them by
 Wilcoxon's signed-rank test. Colin27 needs SPINDOSE_DATA. What is trained or scored in ``--out`` is not done
-again.
+again: several may share the training (--recipes, --cases 0) and the patients (--first, --cases, --no-record)
+before one sums them up.
 """
 
 import argparse
@@ -25,8 +26,8 @@ import torch
 from safetensors import safe_open
 from scipy.stats import wilcoxon
 
-from app.cohort import read_recipe
 from app.ct_nets import read_nets
+from app.held_out import held_out
 from app.train import parse_budget
 from app.train_mr2ct import Mr2ctRun
 from app.training_heads import Heads
@@ -42,7 +43,6 @@ from mr2ct.quality import BONE_LEVELS, quality
 from mr2ct.recipes import RECIPES, read_flow
 from mr2ct.residual_flow import mean_of, samples_of
 from mr2ct.unseen import shown
-from synth.case import make
 from synth.on_the_fly import Library
 from synth.paired import Pairs
 
@@ -77,7 +77,7 @@ class Asked:
     seeds: tuple[int, ...]
     budget_s: float
     features: SegmenterOfCts
-    cases: int
+    cases: range
     contrasts: tuple[str, ...]
     device: str
 
@@ -90,6 +90,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("synthetic_ct_recipes"))
     parser.add_argument("--budget", default="8m")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--cases", type=int, default=20)
     parser.add_argument("--recipes", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--contrasts", nargs="+", default=["t1", "t2star"], help="the first one is tested")
@@ -106,18 +107,20 @@ def main() -> int:
         tuple(given.seeds),
         parse_budget(given.budget),
         replace(judge, fit=replace(judge.fit, steps=given.feature_steps)),
-        given.cases,
+        range(given.first, given.cases),
         tuple(given.contrasts),
         given.device,
     )
     _same_comparison(asked)
     train_all(asked)
+    if not asked.cases:
+        return 0
     ways = dict(converters(asked))
-    rows = [_patient(asked, k, ways) for k in range(asked.cases)]
+    rows = [_patient(asked, k, ways) for k in asked.cases]
     figures: dict[str, Any] = {
         "budget_s": asked.budget_s,
         "seeds": len(asked.seeds),
-        "cases": asked.cases,
+        "cases": len(rows),
         **summary(rows, asked.contrasts),
     }
     if "SPINDOSE_DATA" in os.environ:
@@ -225,16 +228,14 @@ def _patient(asked: Asked, k: int, ways: Mapping[str, Convert]) -> dict[str, Any
     row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     missing = [(way, c) for way in ways for c in asked.contrasts if c not in row.get(way, {})]
     if missing:
-        recipe = read_recipe("default")
-        recipe = replace(recipe, mri=replace(recipe.mri, contrasts=asked.contrasts))
-        volumes = make(recipe, _PATIENTS, k).case.volumes
-        body = volumes["labels"].data[0] != Tissue.OUTSIDE
+        patient = held_out(_PATIENTS, k, asked.contrasts)
+        body = patient.tissues.data[0] != Tissue.OUTSIDE
         for way, contrast in missing:
             started = time.perf_counter()
-            ct = ways[way](volumes[contrast]).ct
+            ct = ways[way](patient.scans[contrast]).ct
             seconds = time.perf_counter() - started
-            here = body & shown(volumes[contrast])
-            found = _figures(quality(ct, volumes["ct"], here).as_json()) | {"seconds": seconds}
+            here = body & shown(patient.scans[contrast])
+            found = _figures(quality(ct, patient.truth, here).as_json()) | {"seconds": seconds}
             row.setdefault(way, {})[contrast] = found
             _write(path, row)
         of_first = {way: f"{row[way][asked.contrasts[0]]['mae']:.0f}" for way in ways}

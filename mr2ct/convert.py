@@ -13,7 +13,6 @@ from imaging.volume import Quantity, Volume, expect_finite
 from .regression import RegressionNet, answer
 from .windows import on_voxels, through_windows
 
-_OVERLAP = 0.25  # of a window's side: more costs much and changes little
 _AIR = -300.0  # HU: below it lies no tissue
 
 
@@ -97,7 +96,7 @@ def predicted(mr: Volume, nets: Sequence[nn.Module], config: RegressionNet | Non
         apart = each.var(dim=1, correction=0)
         return torch.stack([each.mean(dim=1), torch.stack(variances).mean(dim=0), apart], dim=1)
 
-    hu, noise, apart = through_windows(image, nets[0], answered, config.window, _OVERLAP)
+    hu, noise, apart = through_windows(image, nets[0], answered, config.window)
 
     def deviation(variance: Tensor) -> Volume:
         return Volume(variance.clamp(min=0).sqrt()[None], grid, Quantity.HU_DEVIATION, mr.frame)

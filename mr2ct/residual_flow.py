@@ -26,7 +26,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from imaging.brightness import scaled
-from imaging.resample import resample
+from imaging.resample import averaged
 from imaging.volume import Quantity, Volume, expect_finite
 from models.fit import Fit, fit
 from models.flow import cells, flow_loss, in_bf16, times
@@ -37,7 +37,7 @@ from models.weights import replace_with
 
 from .convert import SyntheticCt
 from .regression import UNIT, answer
-from .windows import on_voxels
+from .windows import DIMMEST, OVERLAP, on_voxels
 
 _BESIDES = 3  # planes of the condition beside the contrasts: CT, scale, where it draws
 _BONE, _AIR, _SURE_AIR = 150.0, -200.0, -900.0  # HU: above, below, and below for certain
@@ -46,11 +46,7 @@ _ELSEWHERE = 1.0  # HU, what a coefficient weighs where nothing is drawn: it lea
 _RANGE = (-1000.0, 3000.0)  # HU
 _MEASURED = 8  # samples that the spread of bands is measured on
 _BANDS = "bands.json"
-_MARGIN, _DIMMEST, _OVERLAP = (
-    2,
-    0.35,
-    0.25,
-)  # as windows and `convert` look at a scan; a margin of whole cells
+_MARGIN = 2  # voxels of air around a scan: whole cells
 
 Ct = Float[Tensor, "b 1 i j k"]
 Images = Float[Tensor, "b _ i j k"]
@@ -327,17 +323,18 @@ def samples_of(
     noise = torch.randn(n, *whole.shape[1:], generator=torch.Generator().manual_seed(seed))
 
     def answered(window: Tensor) -> Tensor:
-        seen = torch.stack([torch.stack([scaled(w, _DIMMEST) for w in each[:c]]) for each in window])
+        seen = torch.stack([torch.stack([scaled(w, DIMMEST) for w in each[:c]]) for each in window])
         guess = guess_of(regression, seen, config.doubt)
         drawn = [_moved(net, guess, seen, one[:, None], steps) for one in window[:, c:].unbind(1)]
         return torch.cat(drawn, dim=1)
 
     with torch.inference_mode():
         both = torch.cat([whole, noise])[None].to(device)
-        found = sliding_window_inference(both, config.shape, 1, answered, overlap=_OVERLAP, mode="gaussian")
+        found = sliding_window_inference(both, config.shape, 1, answered, overlap=OVERLAP, mode="gaussian")
     i, j, k = (slice(_MARGIN, _MARGIN + side) for side in grid.shape)
     inner = found[0, :, i, j, k].float().cpu().clone()
-    return [resample(Volume(one[None], grid, Quantity.HU, mr.frame), mr.grid) for one in inner]
+    made = (Volume(one[None], grid, Quantity.HU, mr.frame) for one in inner)
+    return [averaged(one, mr.grid, config.spacing) for one in made]
 
 
 def mean_of(samples: Sequence[Volume]) -> SyntheticCt:

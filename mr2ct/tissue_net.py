@@ -205,7 +205,7 @@ def probabilities(mr: Volume, net: nn.Module, config: TissueNet | None = None, f
         found = net(window).float().softmax(dim=1)
         return (found + net(window.flip(2)).float().softmax(dim=1).flip(2)) / 2 if flips else found
 
-    share = through_windows(image, net, shares, config.shape)
+    share = through_windows(image, net, shares, config.shape, overlap=0.5)
     return Volume(share, grid, Quantity.PROBABILITY, mr.frame)
 
 

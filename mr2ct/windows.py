@@ -13,7 +13,8 @@ from imaging.grid import Grid, around
 from imaging.resample import resample
 from imaging.volume import Volume
 
-_DIMMEST = 0.35  # of the scan's scale that a window's may have
+DIMMEST = 0.35  # of the scan's scale that a window's may have
+OVERLAP = 0.25  # of a window's side that neighbours share: more costs much and changes little
 _MARGIN = 1  # voxel of air around a scan: windows that see more of it than training samples did go wrong
 
 Image = Float[Tensor, "c i j k"]
@@ -42,7 +43,7 @@ def through_windows(
     net: nn.Module,
     answer: Callable[[Float[Tensor, "b c i j k"]], Float[Tensor, "b n i j k"]],
     shape: tuple[int, int, int],
-    overlap: float = 0.5,
+    overlap: float = OVERLAP,
 ) -> Float[Tensor, "n _ _ _"]:
     """What is answered of each voxel, windows blended by a Gaussian.
 
@@ -63,7 +64,7 @@ def through_windows(
     whole = pad(torch.stack([scaled(channel) for channel in image]), (_MARGIN,) * 6)[None].to(device)
 
     def answered(window: Tensor) -> Tensor:
-        return answer(torch.stack([torch.stack([scaled(w, _DIMMEST) for w in each]) for each in window]))
+        return answer(torch.stack([torch.stack([scaled(w, DIMMEST) for w in each]) for each in window]))
 
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         found = sliding_window_inference(whole, shape, 1, answered, overlap=overlap, mode="gaussian")
