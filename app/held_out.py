@@ -1,7 +1,8 @@
 """Synthetic patients that no network learnt from, and plans for them: what claims of a CT rest on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -36,11 +37,14 @@ class HeldOut:
         The true CT (HU) on it.
     tissues
         The true tissues on it.
+    traits
+        What was drawn, as :class:`synth.case.Made` has it.
     """
 
     scans: Mapping[str, Volume]
     truth: Volume
     tissues: Volume
+    traits: Mapping[str, Any] = field(default_factory=dict)
 
 
 def held_out(seed: int, k: int, contrasts: Sequence[str] = ("t1",), recipe: str = "default") -> HeldOut:
@@ -58,9 +62,10 @@ def held_out(seed: int, k: int, contrasts: Sequence[str] = ("t1",), recipe: str 
         Of a cohort, one of those that come along.
     """
     of = read_recipe(recipe)
-    volumes = make(replace(of, mri=replace(of.mri, contrasts=tuple(contrasts))), seed, k).case.volumes
+    made = make(replace(of, mri=replace(of.mri, contrasts=tuple(contrasts))), seed, k)
+    volumes = made.case.volumes
     scans = {name: volumes[name] for name in contrasts}
-    return HeldOut(scans, volumes["ct"], volumes["labels"])
+    return HeldOut(scans, volumes["ct"], volumes["labels"], made.traits)
 
 
 def gross_tumour(patient: HeldOut, grid: Grid) -> Mask:

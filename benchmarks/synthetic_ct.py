@@ -66,6 +66,7 @@ TARGETS: Targets = {
 SEEN, UNSEEN = ("t1", "t2", "flair"), "t2star"
 _SEED = 20260  # of patients; training heads come from another stream
 _LAPLACE_90 = math.log(10) / math.sqrt(2)  # standard deviations either side that hold 90 % of a Laplace one
+_SHARP = "bone"  # kernel whose noise drowns soft tissue; nobody plans on it
 _TIMED = 1  # the patient whose T1 is timed
 _COMMAND = str(Path(sys.executable).with_name("spindose"))
 _WITH_PRIOR = 5  # patients that baselines of the MRI are tried on: they take a minute each
@@ -110,6 +111,7 @@ def _row(k: int, by_networks: Any, calibration: Calibration | None, keep: Path |
         return dict(json.loads(kept.read_text()))
     patient = held_out(_SEED, k, (*SEEN, UNSEEN))
     row = _patient(patient, k, by_networks, calibration)
+    row["conditions"] = conditions(patient)
     if calibration is not None:
         row["dose"] = dose_row(patient, by_networks(patient.scans["t1"]), calibration, k)
     if kept is not None:
@@ -141,6 +143,19 @@ def _patient(patient: HeldOut, k: int, by_networks: Any, calibration: Calibratio
     return row
 
 
+def conditions(patient: HeldOut) -> dict[str, Any]:
+    """What no network can help: slices of scans (mm, 0 of a volume), kernel and noise (HU) of the true CT.
+
+    Noise is the mean distance of white matter's CT numbers from their median.
+    """
+    white = patient.truth.data[0][patient.tissues.data[0] == Tissue.WHITE].float()
+    return {
+        "slices_mm": {name: patient.traits["mri"][name]["thickness"] for name in patient.scans},
+        "kernel": patient.traits["ct"]["kernel"],
+        "noise_hu": float((white - white.median()).abs().mean()),
+    }
+
+
 def _covered(made: SyntheticCt, truth: Volume, here: Mask, calibration: Calibration | None) -> float:
     """Share of voxels in their 90 % intervals: the calibrated ones, or those that networks tell."""
     if calibration is None:
@@ -151,7 +166,7 @@ def _covered(made: SyntheticCt, truth: Volume, here: Mask, calibration: Calibrat
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Medians and spread over patients, and paired tests against every baseline."""
-    names = [name for name in rows[0] if name != "dose"]
+    names = [name for name in rows[0] if name not in ("dose", "conditions")]
     mae = {name: np.array([row[name]["mae"] for row in rows if name in row]) for name in names}
     others = [name for name in names if name not in (*SEEN, UNSEEN, "together")]
     return {
@@ -162,8 +177,32 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "mae_hu_quartiles": {name: np.percentile(mae[name], [25, 75]).tolist() for name in names},
         "p_against": {name: _p(mae["t1"][: len(mae[name])], mae[name]) for name in others},
         "by_contrast": {name: _medians([row[name] for row in rows]) for name in (*SEEN, UNSEEN, "together")},
+        "by_conditions": _by_conditions(rows),
         "covered_of_90_percent": {
             name: float(np.median([row[name]["covered"] for row in rows])) for name in (*SEEN, UNSEEN)
+        },
+    }
+
+
+def _by_conditions(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Medians of scans that are volumes or slices, against CTs with a kernel for planning or for bone."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        sharp = row["conditions"]["kernel"] == _SHARP
+        for name in (*SEEN, UNSEEN):
+            thick = row["conditions"]["slices_mm"][name] > 0
+            what = f"{'slices' if thick else 'volume'}, {'bone' if sharp else 'planning'} kernel"
+            found.setdefault(what, {}).setdefault(name, []).append(row[name]["mae"])
+    return {
+        "noise_hu_by_kernel": {
+            kernel: float(
+                np.median([r["conditions"]["noise_hu"] for r in rows if r["conditions"]["kernel"] == kernel])
+            )
+            for kernel in sorted({row["conditions"]["kernel"] for row in rows})
+        },
+        **{
+            what: {name: [float(np.median(maes)), len(maes)] for name, maes in each.items()}
+            for what, each in sorted(found.items())
         },
     }
 

@@ -47,14 +47,15 @@ def physical_look(generator: torch.Generator, sequence: str = "") -> Look:
     generator
         Draws field strength, times of the sequence, and each tissue's own deviation.
     sequence
-        ``t1`` (MPRAGE or spin echo), ``t1c``, ``t2``, ``pd`` or ``flair``; drawn where empty.
+        ``t1`` (spin echo, spoiled gradient echo or MPRAGE), ``t1c``, ``t2``, ``pd`` or ``flair``; drawn
+        where empty.
     """
     kind = sequence or ("t1", "t1", "t1c", "t2", "flair", "pd")[_whole(generator, 6)]
     field = FIELDS[_whole(generator, 2)]
     t1, t2, pd = (_varied(column(name, field), generator, 0.08) for name in ("t1", "t2", "pd"))
     if kind == "t1c":
         t1 = contrast.with_agent(t1, _varied(column("uptake"), generator, 0.3))
-    signal = _signal(kind, pd, t1, t2, generator)
+    signal = _signal(kind, pd, t1, t2, field, generator)
     # Scalp is skin, muscle and septa at once; cortical bone is never quite without signal.
     signal = signal / signal[Tissue.WHITE].clamp(min=1e-3)
     signal[list(BONE)] = signal[list(BONE)] + 0.04 * torch.rand(len(BONE), generator=generator)
@@ -84,11 +85,21 @@ def random_look(generator: torch.Generator) -> Look:
     return Look(mean.clamp(min=0), spread)
 
 
-def _signal(kind: str, pd: Tensor, t1: Tensor, t2: Tensor, generator: torch.Generator) -> Tensor:
+def _signal(
+    kind: str, pd: Tensor, t1: Tensor, t2: Tensor, field: float, generator: torch.Generator
+) -> Tensor:
     if kind in ("t1", "t1c"):
-        if _whole(generator, 2):
+        which = _whole(generator, 3)
+        if which == 0:
             echo = contrast.SpinEcho(_between(generator, 400.0, 750.0), _between(generator, 8.0, 17.0))
             return contrast.spin_echo(pd, t1, t2, echo)
+        if which == 1:
+            gradient = contrast.SpoiledGradientEcho(
+                tr=_between(generator, 140.0, 280.0),
+                te=_between(generator, 2.0, 6.0),
+                flip=_between(generator, 60.0, 85.0),
+            )
+            return contrast.spoiled_gradient_echo(pd, t1, contrast.t2_star(t2, field), gradient)
         inversion = contrast.Mprage(
             tr=_between(generator, 1900.0, 2500.0),
             ti=_between(generator, 800.0, 1100.0),
