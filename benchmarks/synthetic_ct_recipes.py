@@ -280,7 +280,9 @@ def summary(rows: Sequence[Mapping[str, Any]], contrasts: Sequence[str]) -> dict
     better = {
         arm: _median(first[arm]["mae"])
         for arm in others
-        if (tests[arm]["mae"] or 1.0) < _SURE and np.median(first[arm]["mae"] - theirs["mae"]) < 0
+        if arm != START  # where they began, which no recipe is
+        and (tests[arm]["mae"] or 1.0) < _SURE
+        and np.median(first[arm]["mae"] - theirs["mae"]) < 0
     }
     out["wins"] = min(better, key=lambda arm: better[arm] or math.inf) if better else REFERENCE
     return out
