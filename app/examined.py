@@ -96,24 +96,25 @@ def judged(found: SyntheticCt, shown: Examined) -> Judged:
 
     A thin skull is looked for on the networks' voxels, before slices of the scan smear it.
     """
-    prior = anatomy(_PRIOR_VOXELS)
-    fits = lie(found.ct, prior)
+    grid = shown.even.grid
+    prior, here = anatomy(_PRIOR_VOXELS), found.on(grid)
+    # The networks answer beside oblique slices too, with air that would seem to have been seen.
+    fits = lie(here.ct, prior)
     whole = shown.head is not None and not set(shown.cut) - {"neck"}
-    here, unknown, cautions = found.on(shown.even.grid), shown.unknown, []
-    reasons = unlike_head_ct(skull(found.ct, shown.even.grid), fits, unsureness(found), whole)
+    unknown, cautions = shown.unknown, []
+    reasons = unlike_head_ct(skull(found.ct, grid), fits, unsureness(found), whole)
     if shown.head is not None:
         reasons += unseen_in_mr(explained(shown.even, here.ct, shown.head))
     if shown.head is not None and not (shown.reasons or reasons):
         empty = voids(shown.even, shown.head, prior, fits.offset)
-        middle = positions(shown.even.grid, shown.head.data[0].nonzero().double().numpy()).mean(axis=0)
+        middle = positions(grid, shown.head.data[0].nonzero().double().numpy()).mean(axis=0)
         cautions = [_of_void(void.cc, _where(void.middle - middle)) for void in empty[:_MANY]]
         for void in empty:
             unknown = unknown | void.mask
         if (gone := removed(shown.even, prior, fits.offset)) is not None:
             unknown = unknown | gone
-            there = positions(shown.even.grid, gone.nonzero().double().numpy()).mean(axis=0) - middle
-            cc = float(gone.sum()) * shown.even.grid.voxel_volume / 1000
-            cautions.append(_of_removed(cc, _where(there)))
+            there = positions(grid, gone.nonzero().double().numpy()).mean(axis=0) - middle
+            cautions.append(_of_removed(float(gone.sum()) * grid.voxel_volume / 1000, _where(there)))
     return Judged(doubted(here, unknown), reasons, tuple(cautions))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import distance_transform_edt
 
 from app.ct_nets import calibration_of, read_nets
 from app.examined import examined, judged
@@ -163,13 +163,10 @@ def _row(name: str, hard: Hard, nets: Any, calibration: Calibration | None) -> d
 
 
 def _near(metal: torch.Tensor, spacing: np.ndarray) -> torch.Tensor:
-    """Within so many millimetres of metal, along axes."""
-    steps = [round(_AROUND / one) for one in spacing]
-    grown = metal.numpy()
-    for axis, n in enumerate(steps):
-        line = [3 if a == axis else 1 for a in range(3)]
-        grown = binary_dilation(grown, np.ones(line, dtype=bool), iterations=max(n, 1))
-    return torch.from_numpy(grown)
+    """Within so many millimetres of metal; nowhere where there is none."""
+    if not metal.any():
+        return metal
+    return torch.from_numpy(distance_transform_edt(~metal.numpy(), sampling=spacing) <= _AROUND)
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from app.examined import examined, judged
-from imaging.grid import positions
+from imaging.grid import Grid, around, positions
+from imaging.resample import resample
 from imaging.tissue import Tissue
 from imaging.volume import Volume
 from mr2ct.convert import SyntheticCt
@@ -52,3 +54,18 @@ def test_the_ct_of_a_head_is_refused_where_the_scan_is_noise_of_its_shape() -> N
     found = judged(without_doubt(ct), examined(noise, bias_correction=False))
     (reason,) = found.reasons
     assert "as if it were noise" in reason
+
+
+def test_slices_that_lie_oblique_and_cut_the_head_leave_it_upright() -> None:
+    case = patient(5, 3.0)
+    lean = Rotation.from_euler("x", -35, degrees=True).as_matrix()
+    affine = np.eye(4)
+    affine[:3, :3] = lean * [1.5, 1.5, 5.5]
+    affine[:3, 3] = lean @ [-85.5, -96.5, -4.0]
+    slices = Grid((114, 114, 16), affine)
+    mr, ct = (resample(case.volumes[name], slices) for name in ("flair", "ct"))
+    # What networks answer covers the corners beside the slices too, and has air there.
+    answer = resample(ct, around(slices, (1.5, 1.5, 1.5)))
+    found = judged(without_doubt(answer), examined(mr, bias_correction=False))
+    assert found.reasons == ()
+    assert found.ct.ct.grid == slices
