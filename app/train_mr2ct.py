@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from imaging.atomic import whole_file
-from models.weights import save_weights
+from models.unet import unet
+from models.weights import load_weights, mix_with, save_weights
 from mr2ct.ct_features import SegmenterOfCts, ct_features
 from mr2ct.recipes import FLOW, RECIPES, Trained
 from mr2ct.regression import RegressionNet
@@ -48,7 +49,7 @@ class Mr2ctRun:
     heads
         Heads that pairs come from.
     samples
-        How they differ; contrasts are in any order, six in ten of them missing. Gradient echoes (T2*) are
+        How they differ; contrasts are in any order, half of them missing. Gradient echoes (T2*) are
         none of them, so that there is a contrast to be tested on that no step has seen.
     kind
         One of :data:`mr2ct.recipes.RECIPES`.
@@ -60,6 +61,8 @@ class Mr2ctRun:
         Of samples and first weights: networks of several seeds are an ensemble.
     start
         Weights to start from instead of random ones.
+    kept
+        Share of them in the weights at the end (:func:`models.weights.mix_with`).
     real
         Share of samples of real pairs, where some are given.
     held_out
@@ -68,7 +71,8 @@ class Mr2ctRun:
     Raises
     ------
     ValueError
-        If a share lies outside 0..1, nobody would be held out or taught, or there is no such recipe.
+        If a share lies outside 0..1, nobody would be held out or taught, there is no such recipe, or none
+        that could keep a share of a start.
     """
 
     heads: Heads = field(default_factory=Heads)
@@ -85,7 +89,7 @@ class Mr2ctRun:
             thick=0.45,
             cut=30.0,
             contrasts=(ANY,) * 4,
-            missing=0.6,
+            missing=0.5,
         )
     )
     kind: str = "regression"
@@ -93,6 +97,7 @@ class Mr2ctRun:
     features: SegmenterOfCts | None = field(default_factory=SegmenterOfCts)
     seed: int = 0
     start: Path | None = None
+    kept: float = 0.0
     real: float = 0.5
     held_out: float = 0.2
 
@@ -105,6 +110,13 @@ class Mr2ctRun:
 
         if self.kind not in RECIPES:
             raise ValueError(f"expected a recipe of {', '.join(RECIPES)}, got {self.kind!r}")
+        if not 0 <= self.kept < 1:
+            raise ValueError(f"expected --keep-start of 0 to less than 1, got {self.kept:g}")
+        if self.kept and (self.start is None or self.kind == "flow"):
+            raise ValueError(
+                "expected --keep-start with --start and a recipe other than flow, got it without; "
+                "name the weights to keep a share of, or leave it out"
+            )
 
     def budgeted(self, budget_s: float) -> "Mr2ctRun":
         """The same run with another budget of time (s)."""
@@ -168,8 +180,12 @@ def train_mr2ct(
     if material is not None:
         there = RealPairs([p.path for p in material.training], run.samples, run.seed, device)
         samples = Mixed(pairs, there, run.real, run.seed)
+    if run.kept and run.start is not None:
+        load_weights(unet(run.recipe.net), run.start)  # refused now rather than after the budget is spent
     learn = RECIPES[run.kind]
     made = learn(run.recipe, samples, out / "checkpoint", progress, device, run.seed, run.start, features)
+    if run.kept and run.start is not None:
+        mix_with(made.net, run.start, run.kept)
     took = made.took
     if material is not None:
         held_out = scored(material.held_out, [made.net], run.recipe, progress)
@@ -230,7 +246,8 @@ def card(
     held_out = {"held_out": took["held_out"]} if "held_out" in took else {}
     told = made.card()
     return {
-        **{key: told[key] for key in ("name", "does", "method", "config")},
+        **{key: told[key] for key in ("name", "does", "config")},
+        "method": told["method"] + (f"; {run.kept:.0%} of the weights are the start's" if run.kept else ""),
         "data": synthetic + (f"; {mixed['data']}" if mixed else ""),
         "licence": mixed["licence"] if mixed else _LICENCE,
         "split": mixed["split"] if mixed else "no real image in training; real heads are for testing only",

@@ -66,7 +66,6 @@ TARGETS: Targets = {
 SEEN, UNSEEN = ("t1", "t2", "flair"), "t2star"
 _SEED = 20260  # of patients; training heads come from another stream
 _LAPLACE_90 = math.log(10) / math.sqrt(2)  # standard deviations either side that hold 90 % of a Laplace one
-_SHARP = "bone"  # kernel that overshoots at edges and is as noisy as sharp; nobody plans on it
 _TIMED = 1  # the patient whose T1 is timed
 _COMMAND = str(Path(sys.executable).with_name("spindose"))
 _WITH_PRIOR = 5  # patients that baselines of the MRI are tried on: they take a minute each
@@ -185,21 +184,15 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _by_conditions(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Medians of scans that are volumes or slices, against CTs with a kernel for planning or for bone."""
+    """Median and number of scans that are volumes or slices, against CTs of either kernel; noise."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        sharp = row["conditions"]["kernel"] == _SHARP
+        told = row["conditions"]
         for name in (*SEEN, UNSEEN):
-            thick = row["conditions"]["slices_mm"][name] > 0
-            what = f"{'slices' if thick else 'volume'}, {'bone' if sharp else 'planning'} kernel"
+            what = f"{'slices' if told['slices_mm'][name] > 0 else 'volume'}, {told['kernel']} kernel"
             found.setdefault(what, {}).setdefault(name, []).append(row[name]["mae"])
     return {
-        "noise_hu_by_kernel": {
-            kernel: float(
-                np.median([r["conditions"]["noise_hu"] for r in rows if r["conditions"]["kernel"] == kernel])
-            )
-            for kernel in sorted({row["conditions"]["kernel"] for row in rows})
-        },
+        "noise_hu": float(np.median([row["conditions"]["noise_hu"] for row in rows])),
         **{
             what: {name: [float(np.median(maes)), len(maes)] for name, maes in each.items()}
             for what, each in sorted(found.items())
