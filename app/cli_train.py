@@ -92,7 +92,7 @@ def mr2ct(
     start: _StartWeights = None,
     keep_start: Annotated[
         float,
-        typer.Option(help="Share of --start in the weights at the end; 0.5 errs less on other scanners."),
+        typer.Option(help="Share of --start in the weights at the end; 0.5 is their mean."),
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of samples and first weights.")] = 0,
     device: _Device = "cpu",

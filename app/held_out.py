@@ -51,8 +51,8 @@ class HeldOut:
 def held_out(seed: int, k: int, contrasts: Sequence[str] = ("t1",), recipe: str = "default") -> HeldOut:
     """Patient ``k`` of a stream that no training draws from.
 
-    Its true CT is one to plan on, with a soft or standard kernel: those for bone overshoot at its edges by
-    hundreds of HU, which no density explains.
+    Its true CT is one to plan on, with a soft or standard kernel: those for bone overshoot at its edges,
+    which no density explains.
 
     Parameters
     ----------

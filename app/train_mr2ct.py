@@ -162,12 +162,15 @@ def train_mr2ct(
     Raises
     ------
     ValueError
-        If real pairs are given and none fits, or the run in ``out`` began with others.
+        If real pairs are given and none fits, the run in ``out`` began with others, or weights that a share
+        of is kept are of another network.
     """
     if real and run.kind == "flow":
         raise ValueError(
             "expected the flow without DATA, which it cannot be scored on, got some; leave it out"
         )
+    if run.kept and run.start is not None:
+        load_weights(unet(run.recipe.net), run.start)  # refused now rather than after the budget is spent
     material = real_material(run, real, out, progress)
     library = kept_library(run.heads, given, out / "heads.safetensors", progress)
     library = replace(library, labels=library.labels.to(device))
@@ -180,8 +183,6 @@ def train_mr2ct(
     if material is not None:
         there = RealPairs([p.path for p in material.training], run.samples, run.seed, device)
         samples = Mixed(pairs, there, run.real, run.seed)
-    if run.kept and run.start is not None:
-        load_weights(unet(run.recipe.net), run.start)  # refused now rather than after the budget is spent
     learn = RECIPES[run.kind]
     made = learn(run.recipe, samples, out / "checkpoint", progress, device, run.seed, run.start, features)
     if run.kept and run.start is not None:

@@ -99,7 +99,7 @@ def start_from(net: nn.Module, path: Path, *, partly: bool = False) -> Mapping[s
 def mix_with(net: nn.Module, path: Path, share: float) -> None:
     """Moves a network's weights towards saved ones: ``(1 - share) net + share saved``, in place.
 
-    The mean of a network before and after it was trained on errs less on data that neither saw (Wortsman et
+    The mean of a network before and after it was trained on can err less on data of another kind (Wortsman et
     al., "Robust fine-tuning of zero-shot models", CVPR 2022).
 
     Raises

@@ -77,9 +77,7 @@ def test_the_command_leaves_weights_and_a_card_and_starts_from_them(
     assert done.exit_code == 0, done.output
     assert "25% of the weights" in load_weights(kept, tmp_path / "kept" / WEIGHTS)["method"]
     for a, b, c in zip(net.parameters(), other.parameters(), kept.parameters(), strict=True):
-        torch.testing.assert_close(
-            c, 0.25 * a + 0.75 * b, atol=2e-4, rtol=2e-3
-        )  # all of them in half precision
+        torch.testing.assert_close(c, 0.25 * a + 0.75 * b, atol=2e-4, rtol=2e-3)  # of half precision
     for kind in ("gan", "unpaired", "flow"):
         made = tmp_path / kind
         begun = ["--start", str(tmp_path / "run" / WEIGHTS), "--recipe", kind, "--out", str(made)]
@@ -94,6 +92,7 @@ def test_the_command_leaves_weights_and_a_card_and_starts_from_them(
         (["--recipe", "magic"], "expected a recipe of regression, gan, unpaired, flow"),
         (["--keep-start", "0.5"], "expected --keep-start with --start"),
         ([*asked[-4:-2], "--keep-start", "1"], "expected --keep-start of 0 to less than 1"),
+        (["--start", str(weights), "--keep-start", "0.5"], "expected weights that fit the network"),
         (["--recipe", "flow"], "expected weights of a regression to draw residuals of"),
     ]:
         done = CliRunner().invoke(train_app, [*words, *wrong, "--out", str(tmp_path / "wrong")])
