@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .cli_contours import contours
 from .cli_encoder import encoder
 from .cli_intervals import intervals
 from .console import answer, one_sentence, progress_bar, run_folder
@@ -237,5 +238,6 @@ def _given(anatomy: Path | None) -> tuple:  # type: ignore[type-arg]
     return () if anatomy is None else read_anatomies(anatomy)
 
 
+train_app.command("contours")(contours)
 train_app.command("encoder")(encoder)
 train_app.command("intervals")(intervals)

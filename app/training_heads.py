@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from imaging.atomic import whole_file
 from imaging.grid import Grid, axial
@@ -63,7 +64,9 @@ class Heads:
             )
 
 
-def kept_library(how: Heads, given: Sequence[Subject], path: Path, progress: Progress) -> Library:
+def kept_library(
+    how: Heads, given: Sequence[Subject], path: Path, progress: Progress, organs: bool = False
+) -> Library:
     """The library that ``path`` keeps, made first if it is not there or was made otherwise.
 
     Parameters
@@ -76,20 +79,28 @@ def kept_library(how: Heads, given: Sequence[Subject], path: Path, progress: Pro
         A safetensors file.
     progress
         Called with what happens and the share that is done.
+    organs
+        Whether it holds organs too, which take as much memory as the tissues.
     """
-    key = _key(how, given)
+    key, wanted = _key(how, given), ("labels", "organs") if organs else ("labels",)
     if path.is_file():
         with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("key") == key:
-                return Library(file.get_tensor("labels"), how.spacing)
+            if (file.metadata() or {}).get("key") == key and set(wanted) <= set(file.keys()):
+                return _library({name: file.get_tensor(name) for name in wanted}, how)
     grid = axial(_LOW, _HIGH, (how.spacing,) * 3)
-    labels = torch.empty((how.count, *grid.shape), dtype=torch.uint8)
+    made = {name: torch.empty((how.count, *grid.shape), dtype=torch.uint8) for name in wanted}
     for k in range(how.count):
-        labels[k] = one_head(how, given, k, grid).labels.data[0]
+        subject = one_head(how, given, k, grid)
+        for name, of in made.items():
+            of[k] = getattr(subject, name).data[0]
         progress("Making heads", (k + 1) / how.count)
     with whole_file(path) as part:
-        save_file({"labels": labels}, part, metadata={"key": key})
-    return Library(labels, how.spacing)
+        save_file(made, part, metadata={"key": key})
+    return _library(made, how)
+
+
+def _library(made: Mapping[str, Tensor], how: Heads) -> Library:
+    return Library(made["labels"], how.spacing, organs=made.get("organs"))
 
 
 def one_head(how: Heads, given: Sequence[Subject], k: int, grid: Grid) -> Subject:

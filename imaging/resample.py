@@ -8,7 +8,7 @@ from jaxtyping import Float64, Shaped
 from torch import Tensor
 from torch.nn.functional import avg_pool3d, grid_sample
 
-from .grid import Grid
+from .grid import Grid, around
 from .shapes import Floats, Voxels
 from .structures import StructureSet
 from .volume import Quantity, Volume
@@ -19,6 +19,24 @@ _VOXELS_AT_ONCE = 200_000
 
 Indices = Float64[Tensor, "planes points 3"]
 Read = Shaped[Tensor, "c planes points"]
+
+
+def on_voxels(mr: Volume, spacing: float) -> tuple[Floats, Grid]:
+    """MR signal on an upright grid of cubes that covers it, each the mean of its eight parts.
+
+    Parameters
+    ----------
+    mr
+        MR signal, any orientation, shape ``(c, i, j, k)``.
+    spacing
+        Side of a cube (mm).
+    """
+    fine = around(mr.grid, (spacing / 2,) * 3)
+    image = avg_pool3d(resample(mr, fine).data.float().clamp(min=0)[None], 2, ceil_mode=True)[0]
+    affine = fine.affine.copy()
+    affine[:3, 3] += spacing / 4
+    affine[:3, :3] *= 2
+    return image, Grid((image.shape[1], image.shape[2], image.shape[3]), affine)
 
 
 def resample(volume: Volume, grid: Grid) -> Volume:

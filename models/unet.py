@@ -5,7 +5,8 @@ place with eight channels (Shi et al., CVPR 2016, take the same step at the end 
 of training costs about a sixth, and each voxel still gets an answer of its own.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ class UNetConfig:
         Channels of the five levels, and of the last layer, which must be able to hold eight answers a place.
     sharp
         Channels of two last layers that look at single voxels again, beside the input; 0 for none.
+    deep
+        Coarser levels that answer too while the network learns, of cells of 4, then 8 voxels a side.
 
     Raises
     ------
@@ -44,9 +47,12 @@ class UNetConfig:
     outputs: int = 10
     features: tuple[int, ...] = (32, 48, 96, 128, 128, 96)
     sharp: int = 0
+    deep: int = 0
 
     def __post_init__(self) -> None:
         counts = (self.inputs, self.outputs, *self.features)
+        if self.deep not in (0, 1, 2):
+            raise ValueError(f"expected 0 to 2 coarser levels that answer, got {self.deep}")
         if len(self.features) != 6 or min(counts) < 1 or self.sharp < 0:
             raise ValueError(
                 f"expected six counts of features and channels of 1 or more, got {self.features}, "
@@ -57,6 +63,23 @@ class UNetConfig:
         """What rebuilds it."""
         return asdict(self)
 
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "UNetConfig":
+        """What the config of a card says of the network; other words of it are passed over.
+
+        Raises
+        ------
+        ValueError
+            If it says too little, or what no network has.
+        """
+        try:
+            said = {f.name: config[f.name] for f in fields(cls) if f.name in config}
+            return cls(**{**said, "features": tuple(said["features"])})
+        except (KeyError, TypeError):
+            raise ValueError(
+                "expected a card whose config tells inputs, outputs and features, got another"
+            ) from None
+
 
 class CellUNet(nn.Module):
     """Voxels to cells, a U-Net, and back: ``(b, inputs, i, j, k)`` to ``(b, outputs, i, j, k)``.
@@ -65,19 +88,45 @@ class CellUNet(nn.Module):
     A head that sees the input beside the answer puts edges back where the input has them.
     """
 
-    def __init__(self, inner: nn.Module, head: nn.Module | None = None) -> None:
+    def __init__(
+        self, inner: BasicUNet, head: nn.Module | None = None, deep: nn.ModuleList | None = None
+    ) -> None:
         super().__init__()
         self.inner = inner
         self.head = head
+        self.deep = deep
 
     def forward(self, x: Batch) -> Batch:
         """Logits of each voxel; sides are multiples of `MULTIPLE`."""
-        cells = to_cells(x).contiguous(memory_format=torch.channels_last_3d)
-        found = to_voxels(self.inner(cells).float())
+        return self._sharpened(self.inner(_cells(x)), x)
+
+    def levels(self, x: Batch) -> list[Batch]:
+        """Logits of each voxel, then those of coarser levels (Lee et al., "Deeply-supervised nets", 2015)."""
+        net = self.inner
+        down = [net.conv_0(_cells(x))]
+        for step in (net.down_1, net.down_2, net.down_3, net.down_4):
+            down.append(step(down[-1]))
+        up = down.pop()
+        coarser: list[Tensor] = []
+        for step in (net.upcat_4, net.upcat_3, net.upcat_2, net.upcat_1):
+            up = step(up, down.pop())
+            coarser.append(up)
+        found = self._sharpened(net.final_conv(up), x)
+        return [
+            found,
+            *(say(seen).float() for say, seen in zip(self.deep or (), coarser[-2::-1], strict=False)),
+        ]
+
+    def _sharpened(self, cells: Batch, x: Batch) -> Batch:
+        found = to_voxels(cells.float())
         if self.head is None:
             return found
         both = torch.cat([found, x], dim=1).contiguous(memory_format=torch.channels_last_3d)
         return found + self.head(both).float()
+
+
+def _cells(x: Batch) -> Batch:
+    return to_cells(x).contiguous(memory_format=torch.channels_last_3d)
 
 
 def to_cells(x: Batch) -> Batch:
@@ -112,7 +161,8 @@ def unet(config: UNetConfig) -> CellUNet:
         upsample="nontrainable",
     )
     net = net.to(memory_format=torch.channels_last_3d)  # several times faster in bf16 on a CPU
-    return sound(CellUNet(net, _head(config) if config.sharp else None))
+    deep = nn.ModuleList(nn.Conv3d(n, config.outputs, 1) for n in config.features[1 : 1 + config.deep])
+    return sound(CellUNet(net, _head(config) if config.sharp else None, deep if config.deep else None))
 
 
 def _head(config: UNetConfig) -> nn.Module:

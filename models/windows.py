@@ -1,4 +1,4 @@
-"""A scan on the voxels of a network, and looked at window by window as training samples were."""
+"""A scan looked at window by window, as training samples were."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,7 @@ import torch
 from jaxtyping import Float
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool3d, pad
-
-from imaging.brightness import scaled
-from imaging.grid import Grid, around
-from imaging.resample import resample
-from imaging.volume import Volume
+from torch.nn.functional import pad
 
 DIMMEST = 0.35  # of the scan's scale that a window's may have
 OVERLAP = 0.25  # of a window's side that neighbours share: more costs much and changes little
@@ -20,29 +15,12 @@ _MARGIN = 1  # voxel of air around a scan: windows that see more of it than trai
 Image = Float[Tensor, "c i j k"]
 
 
-def on_voxels(mr: Volume, spacing: float) -> tuple[Image, Grid]:
-    """MR signal on an upright grid of cubes that covers it, each the mean of its eight parts.
-
-    Parameters
-    ----------
-    mr
-        MR signal, any orientation.
-    spacing
-        Side of a cube (mm).
-    """
-    fine = around(mr.grid, (spacing / 2,) * 3)
-    image = avg_pool3d(resample(mr, fine).data.float().clamp(min=0)[None], 2, ceil_mode=True)[0]
-    affine = fine.affine.copy()
-    affine[:3, 3] += spacing / 4
-    affine[:3, :3] *= 2
-    return image, Grid((image.shape[1], image.shape[2], image.shape[3]), affine)
-
-
 def through_windows(
     image: Image,
     net: nn.Module,
     answer: Callable[[Float[Tensor, "b c i j k"]], Float[Tensor, "b n i j k"]],
     shape: tuple[int, int, int],
+    scaled: Callable[[Tensor, float], Tensor],
     overlap: float = OVERLAP,
 ) -> Float[Tensor, "n _ _ _"]:
     """What is answered of each voxel, windows blended by a Gaussian.
@@ -50,18 +28,22 @@ def through_windows(
     Parameters
     ----------
     image
-        As :func:`on_voxels` gives it.
+        MR signal on voxels of the network's size (:func:`imaging.resample.on_voxels`).
     net
         Whose device does the work.
     answer
         Of a batch of windows, scaled one by one as training samples are.
     shape
         Voxels of a window.
+    scaled
+        Brings a channel to the scale of training samples, which is never less than is said
+        (:func:`imaging.brightness.scaled`).
     overlap
         Share of a window's side that neighbours share.
     """
     device = next(net.parameters()).device
-    whole = pad(torch.stack([scaled(channel) for channel in image]), (_MARGIN,) * 6)[None].to(device)
+    whole = torch.stack([scaled(channel, 1e-6) for channel in image])
+    whole = pad(whole, (_MARGIN,) * 6)[None].to(device)
 
     def answered(window: Tensor) -> Tensor:
         return answer(torch.stack([torch.stack([scaled(w, DIMMEST) for w in each]) for each in window]))

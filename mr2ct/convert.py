@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from imaging.brightness import scaled
 from imaging.grid import Grid
-from imaging.resample import averaged
+from imaging.resample import averaged, on_voxels
 from imaging.volume import Quantity, Volume, expect_finite
+from models.windows import through_windows
 
 from .regression import RegressionNet, answer
-from .windows import on_voxels, through_windows
 
 _AIR = -300.0  # HU: below it lies no tissue
 
@@ -96,7 +97,7 @@ def predicted(mr: Volume, nets: Sequence[nn.Module], config: RegressionNet | Non
         apart = each.var(dim=1, correction=0)
         return torch.stack([each.mean(dim=1), torch.stack(variances).mean(dim=0), apart], dim=1)
 
-    hu, noise, apart = through_windows(image, nets[0], answered, config.window)
+    hu, noise, apart = through_windows(image, nets[0], answered, config.window, scaled)
 
     def deviation(variance: Tensor) -> Volume:
         return Volume(variance.clamp(min=0).sqrt()[None], grid, Quantity.HU_DEVIATION, mr.frame)

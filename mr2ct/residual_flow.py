@@ -26,7 +26,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from imaging.brightness import scaled
-from imaging.resample import averaged
+from imaging.resample import averaged, on_voxels
 from imaging.volume import Quantity, Volume, expect_finite
 from models.fit import Fit, fit
 from models.flow import cells, flow_loss, in_bf16, times
@@ -34,10 +34,10 @@ from models.generator import Generator, GeneratorConfig, Hints, build
 from models.samplers import flow_euler
 from models.wavelet import haar, to_bands, to_image
 from models.weights import replace_with
+from models.windows import DIMMEST, OVERLAP
 
 from .convert import SyntheticCt
 from .regression import UNIT, answer
-from .windows import DIMMEST, OVERLAP, on_voxels
 
 _BESIDES = 3  # planes of the condition beside the contrasts: CT, scale, where it draws
 _BONE, _AIR, _SURE_AIR = 150.0, -200.0, -900.0  # HU: above, below, and below for certain

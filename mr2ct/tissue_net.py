@@ -15,15 +15,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from imaging.brightness import scaled
 from imaging.grid import Grid
-from imaging.resample import resample
+from imaging.resample import on_voxels, resample
 from imaging.tissue import BONE, Tissue
 from imaging.volume import Quantity, Volume, expect_finite
 from models.fit import Fit, fit
+from models.segmentation import segmentation_loss
 from models.unet import UNetConfig, unet
 from models.weights import start_from
-
-from .windows import on_voxels, through_windows
+from models.windows import through_windows
 
 
 class TissueClass(IntEnum):
@@ -113,27 +114,13 @@ def loss_of(net: nn.Module, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
     wanted = class_table(str(image.device))[batch["labels"].long()]
     with torch.autocast(image.device.type, torch.bfloat16):
         logits = net(image)
-    log_share = logits.float().log_softmax(dim=1)
-    truth = log_share.gather(1, wanted[:, None])[:, 0]
-    weight = _WEIGHT.to(image.device)[wanted]
-    return -(weight * truth).sum() / weight.sum() + _dice_loss(log_share, truth, wanted)
+    return segmentation_loss(logits, wanted, _WEIGHT, _RARE * wanted.numel())
 
 
 def _losses(
     nets: Mapping[str, nn.Module], batch: Mapping[str, Tensor], _: torch.Generator
 ) -> Iterator[tuple[str, Tensor]]:
     yield "net", loss_of(nets["net"], batch)
-
-
-def _dice_loss(
-    log_share: Float[Tensor, "b c i j k"], truth: Float[Tensor, "b i j k"], wanted: Int64[Tensor, "b i j k"]
-) -> Float[Tensor, ""]:
-    n = log_share.shape[1]
-    both = torch.zeros(n, device=truth.device).index_add(0, wanted.flatten(), truth.exp().flatten())
-    count = torch.bincount(wanted.flatten(), minlength=n)
-    size = log_share.exp().sum((0, 2, 3, 4)) + count
-    there = count > _RARE * wanted.numel()  # a few voxels of a class would outweigh all others
-    return 1 - (2 * both[there] / size[there]).mean()
 
 
 def train(
@@ -205,7 +192,7 @@ def probabilities(mr: Volume, net: nn.Module, config: TissueNet | None = None, f
         found = net(window).float().softmax(dim=1)
         return (found + net(window.flip(2)).float().softmax(dim=1).flip(2)) / 2 if flips else found
 
-    share = through_windows(image, net, shares, config.shape, overlap=0.5)
+    share = through_windows(image, net, shares, config.shape, scaled, overlap=0.5)
     return Volume(share, grid, Quantity.PROBABILITY, mr.frame)
 
 

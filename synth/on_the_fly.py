@@ -26,6 +26,7 @@ from .subject import Subject
 _KNOTS = 24.0  # between knots of the deformation (mm)
 _STEP = 8  # voxels between places where the map of positions is worked out
 _PLACES = 200  # of a tumour, and of cavities, that samples may be centred on
+_PLACES_OF_EACH = 40  # organ
 _BESIDE = 30.0  # how far from them the middle may lie (mm)
 _STEEPEST = 0.9  # of the displacement's change in a millimetre: below 1 nothing folds
 
@@ -48,16 +49,25 @@ class Library:
         Some voxels of each head's tumour, shape ``(m, 3)``, found when it is made; none where it is healthy.
     cavities
         The same of the air in it.
+    organs
+        Organs (`imaging.organ.Organ`) of each head, as ``labels``; None where nobody asks for them.
+    about
+        Some voxels of each head's organs, as many of small ones as of large ones; none without organs.
     """
 
     labels: UInt8[Tensor, "n i j k"]
     spacing: float
     lesions: tuple[Tensor, ...] = field(init=False)
     cavities: tuple[Tensor, ...] = field(init=False)
+    organs: UInt8[Tensor, "n i j k"] | None = None
+    about: tuple[Tensor, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        for name, kinds in (("lesions", TUMOUR), ("cavities", (Tissue.AIR,))):
+        for name, kinds in (("lesions", (*TUMOUR, Tissue.CAVITY)), ("cavities", (Tissue.AIR,))):
             object.__setattr__(self, name, tuple(_some(head, kinds) for head in self.labels))
+        nowhere = (torch.zeros(0, 3, dtype=torch.long),) * len(self.labels)
+        about = nowhere if self.organs is None else tuple(_some_of_each(organs) for organs in self.organs)
+        object.__setattr__(self, "about", about)
 
 
 def library(subjects: Sequence[Subject], device: str = "cpu") -> Library:
@@ -99,11 +109,11 @@ class OnTheFly(Dataset[dict[str, Tensor]]):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Sample ``index``: ``image`` (c, i, j, k) float32, ``labels`` (i, j, k) uint8."""
+        """Sample ``index``: ``image`` (c, i, j, k) float32, ``labels`` and ``organs`` (i, j, k) uint8."""
         if not 0 <= index < self.length:
             raise IndexError(index)
-        image, labels = sample(self.heads, self.how, generator_of(self.seed, index))
-        return {"image": image, "labels": labels}
+        image, labels, organs = organ_sample(self.heads, self.how, generator_of(self.seed, index))
+        return {"image": image, "labels": labels, **({} if organs is None else {"organs": organs})}
 
 
 def generator_of(seed: int, index: int) -> torch.Generator:
@@ -131,11 +141,21 @@ def sample(heads: Library, how: Randomisation, generator: torch.Generator) -> tu
         Image of shape ``(c, *how.shape)``, each channel scaled by :func:`imaging.brightness.scaled`, and
         labels.
     """
+    image, labels, _ = organ_sample(heads, how, generator)
+    return image, labels
+
+
+def organ_sample(
+    heads: Library, how: Randomisation, generator: torch.Generator
+) -> tuple[Images, Labels, Labels | None]:
+    """What :func:`sample` gives, with the organs where the library knows them."""
     device = heads.labels.device
     n = int(torch.randint(len(heads.labels), (1,), generator=generator))
     head = heads.labels[n]
-    about = _about(heads.lesions[n], heads.cavities[n], how, generator)
-    labels = _read(head, _places(head, heads.spacing, how, generator, about).to(device), how.shape)
+    about = _about((heads.lesions[n], heads.cavities[n], heads.about[n]), how, generator)
+    places = _places(head, heads.spacing, how, generator, about).to(device)
+    labels = _read(head, places, how.shape)
+    organs = None if heads.organs is None else _read(heads.organs[n], places, how.shape)
     if how.hollow > 0:
         labels = _hollowed(labels, how.hollow, generator)
     noise = torch.Generator(device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
@@ -144,8 +164,8 @@ def sample(heads: Library, how: Randomisation, generator: torch.Generator) -> tu
     image = torch.zeros((len(names), *how.shape), device=device)
     for channel in _shown(len(names), how, generator):
         image[channel] = _scan(labels, brain, names[channel], how, generator, noise)
-    _cut(image, labels, how, generator)
-    return torch.stack([scaled(channel) for channel in image]), labels
+    _cut([image, labels] if organs is None else [image, labels, organs], how, generator)
+    return torch.stack([scaled(channel) for channel in image]), labels, organs
 
 
 def _hollowed(labels: Labels, share: float, generator: torch.Generator) -> Labels:
@@ -187,7 +207,7 @@ def _whole(generator: torch.Generator, n: int) -> int:
     return int(torch.randint(n, (1,), generator=generator))
 
 
-def _cut(image: Images, labels: Labels, how: Randomisation, generator: torch.Generator) -> None:
+def _cut(volumes: Sequence[Tensor], how: Randomisation, generator: torch.Generator) -> None:
     """Leaves out planes at the faces of half of the samples, in place."""
     u = torch.rand(7, generator=generator).tolist()
     if how.cut == 0 or u[6] < 0.5:
@@ -196,8 +216,8 @@ def _cut(image: Images, labels: Labels, how: Randomisation, generator: torch.Gen
         # Most faces stay whole: squares of uniform numbers are small.
         for share, first in ((u[2 * axis], True), (u[2 * axis + 1], False)):
             planes = min(int(share**2 * how.cut / how.spacing), n // 4)
-            for volume, at in ((image, axis + 1), (labels, axis)):
-                volume.narrow(at, 0 if first else n - planes, planes).zero_()
+            for volume in volumes:
+                volume.narrow(axis - 3, 0 if first else n - planes, planes).zero_()
 
 
 def rendered(labels: Labels, look: Look, noise: torch.Generator) -> Image:
@@ -255,15 +275,22 @@ def _some(head: Labels, kinds: Sequence[Tissue]) -> Tensor:
     return found[:: max(1, len(found) // _PLACES)].cpu()
 
 
-def _about(lesion: Tensor, cavity: Tensor, how: Randomisation, generator: torch.Generator) -> Tensor | None:
-    """A place to look at, in the tumour or a cavity, or nothing."""
+def _some_of_each(organs: Labels) -> Tensor:
+    """About forty voxels of each of a head's organs."""
+    found = torch.nonzero(organs)
+    kinds = organs[tuple(found.T)]
+    each = [found[kinds == kind] for kind in torch.unique(kinds)]
+    return torch.cat([f[:: max(1, len(f) // _PLACES_OF_EACH)] for f in each] or [found]).cpu()
+
+
+def _about(places: Sequence[Tensor], how: Randomisation, generator: torch.Generator) -> Tensor | None:
+    """A place to look at, in the tumour, a cavity or an organ, or nothing."""
     wanted, place = torch.rand(2, generator=generator).tolist()
-    for places, first, last in (
-        (lesion, 0.0, how.lesions),
-        (cavity, how.lesions, how.lesions + how.cavities),
-    ):
-        if len(places) and first <= wanted < last:
-            return places[int(place * len(places))].float()
+    first = 0.0
+    for some, share in zip(places, (how.lesions, how.cavities, how.organs), strict=True):
+        if len(some) and first <= wanted < first + share:
+            return some[int(place * len(some))].float()
+        first += share
     return None
 
 

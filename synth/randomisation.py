@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from .looks import SEQUENCES
 
 ANY = "any"  # the name of a channel that may show any sequence
-_SHARES = ("randomised", "artefacts", "thick", "stripped", "lesions", "cavities", "hollow", "missing")
+_SHARES = (
+    "randomised",
+    "artefacts",
+    "thick",
+    "stripped",
+    "lesions",
+    "cavities",
+    "organs",
+    "hollow",
+    "missing",
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class Randomisation:
         Share of samples that are centred on a tumour, where the head has one: tumours are few voxels.
     cavities
         Share of samples that are centred on a cavity: around the sinuses air and bone are hardest to tell.
+    organs
+        Share of samples that are centred on an organ, where the library knows them.
     hollow
         Share of samples whose cavities reach one voxel or two into the bone around them: walls of sinuses
         are thinner than label maps drawn from MRI have them.
@@ -69,6 +81,7 @@ class Randomisation:
     cut: float = 0.0
     lesions: float = 0.0
     cavities: float = 0.0
+    organs: float = 0.0
     hollow: float = 0.0
     contrasts: tuple[str, ...] = ()
     sequences: tuple[str, ...] = ("t1", "t1", "t1c", "t2", "flair", "pd")
@@ -85,10 +98,8 @@ class Randomisation:
         for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"expected {name} as a share of 0 to 1, got {getattr(self, name)}")
-        if self.lesions + self.cavities > 1:
-            raise ValueError(
-                f"expected lesions and cavities of 1 or less together, got {self.lesions + self.cavities}"
-            )
+        if (centred := self.lesions + self.cavities + self.organs) > 1 + 1e-9:
+            raise ValueError(f"expected lesions, cavities and organs of 1 or less together, got {centred:g}")
         asked = [*(name for name in self.contrasts if name != ANY), *self.sequences]
         if unknown := [name for name in asked if name not in SEQUENCES]:
             raise ValueError(f"expected contrasts of {', '.join(SEQUENCES)}, got {unknown[0]!r}")

@@ -76,6 +76,30 @@ def test_without_motion_the_head_comes_back_as_it_is() -> None:
     assert torch.equal(found, wanted) or torch.equal(found, wanted.flip(0))
 
 
+def test_organs_move_with_the_tissues_that_they_lie_in() -> None:
+    labels = torch.randint(0, 6, (1, 48, 48, 48), generator=generator(), dtype=torch.uint8)
+    heads = Library(labels, 8.0, organs=(labels * 3) % 17)
+    made = OnTheFly(heads, replace(MOVED, cut=60.0), seed=5)
+    for n in range(6):
+        one = made[n]
+        assert torch.equal(one["organs"], (one["labels"] * 3) % 17)
+    assert "organs" not in OnTheFly(Library(labels, 8.0), MOVED, seed=5)[0]
+
+
+def test_samples_may_be_centred_on_organs_small_ones_as_often_as_large_ones() -> None:
+    organs = torch.zeros(1, 60, 60, 60, dtype=torch.uint8)
+    organs[0, 10:14, 10:14, 10:14] = 10
+    organs[0, 36:56, 36:56, 36:56] = 6
+    heads = Library(torch.ones_like(organs), 8.0, organs=organs)
+    how = replace(STILL, shape=(16, 16, 16), spacing=8.0, organs=1.0)
+    made = OnTheFly(heads, how, seed=0)
+    seen = [int(made[n]["organs"][7:9, 7:9, 7:9].max()) for n in range(80)]
+    assert set(seen) == {6, 10}
+    assert 24 <= seen.count(10) <= 56
+    nowhere = OnTheFly(Library(torch.ones_like(organs), 8.0, organs=torch.zeros_like(organs)), how, seed=0)
+    assert int(nowhere[0]["organs"].max()) == 0
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_the_map_of_places_never_folds(seed: int) -> None:
     how = Randomisation((64, 72, 64), 2.0, rotation=25.0, scale=0.2, shift=20.0, deformation=12.0)
@@ -196,7 +220,7 @@ def test_samples_are_centred_on_a_tumour_or_cavity_as_often_as_asked(about: str,
             for n in range(60)
         ]
         assert low <= sum(seen) <= high
-    with pytest.raises(ValueError, match="lesions and cavities of 1 or less together"):
+    with pytest.raises(ValueError, match="lesions, cavities and organs of 1 or less together"):
         Randomisation(lesions=0.6, cavities=0.5)
 
 
