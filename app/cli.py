@@ -213,20 +213,47 @@ def mr2ct(
 
 @app.command()
 def contour(
-    mri: Scan,
-    out: Annotated[Path, typer.Option(help="A folder: DICOM CT and RTSTRUCT, and NIfTI masks.")],
+    mri: Annotated[list[Path], typer.Argument(help="One to four scans of one head, each another contrast.")],
+    out: Annotated[
+        Path, typer.Option(help="A folder: RTSTRUCT, .seg.nrrd, NIfTI labels and masks, what to look at.")
+    ],
+    contrasts: Annotated[
+        str, typer.Option(help="What each scan is, such as t1c,flair; headers and file names tell otherwise.")
+    ] = "",
+    template: Annotated[
+        Path | None, typer.Option(help="Names, colours and types of structures (TOML); TG-263 otherwise.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder of contour-head and contour-organs.safetensors.")
+    ] = None,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="No network: five structures of the aligned anatomy.")
+    ] = False,
     series: Series = None,
+    device: Annotated[str, typer.Option(help="Where networks run: cpu, or cuda.")] = "cpu",
     as_json: Json = False,
 ) -> None:
-    """Body, brain, skull, brainstem and eyes of one MRI.
+    """Organs at risk and tumour of one to four MRI of a head, on the first one's grid.
 
-    Example: `spindose contour T1.nii.gz --out structures`
+    Example: `spindose contour T1c.nii.gz FLAIR.nii.gz --out structures`
     """
     with one_sentence(), progress_bar() as progress:
-        from .single import contour_scan
+        if aligned:
+            from .single import contour_scan
 
-        facts = contour_scan(mri, out, progress, series)
-    answer(facts, [f"Structures: {out}"], as_json)
+            facts = contour_scan(mri, out, progress, series)
+            told = [f"Structures: {out}"]
+        else:
+            from planning.contour.template import BRAIN
+
+            from .contoured import Asked, contour_scans, lines
+            from .ct_nets import ZOO
+
+            names = tuple(name.strip() for name in contrasts.split(",") if name.strip())
+            asked = Asked(tuple(mri), out, names, template or BRAIN, weights or ZOO, series, device)
+            facts = contour_scans(asked, progress)
+            told = lines(facts)
+    answer(facts, told, as_json)
 
 
 register_rtplan(app)

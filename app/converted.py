@@ -1,19 +1,14 @@
 """``spindose mr2ct``: a synthetic CT of one to four MRI, by trained networks or the aligned anatomy alone."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from imaging.agreement import dice
 from imaging.dicom.parametric_map import write_deviation
 from imaging.dicom.writer import write_ct
-from imaging.intensity import head_mask
 from imaging.nifti import write_nifti
-from imaging.resample import resample
-from imaging.shapes import Mask
 from imaging.source import Source
 from imaging.volume import Volume
 from mr2ct.calibration import deviation
@@ -22,12 +17,12 @@ from mr2ct.domain import expect_head_scan
 from mr2ct.regression import RegressionNet
 
 from .console import Progress
+from .contrasts import together
 from .ct_nets import calibration_of, read_nets, shipped
 from .examined import examined, expect_adult, judged, of_slices, without_bias
 from .head_ct import bulk_ct
 from .plan import read_mr
 
-_SAME_HEAD = 0.85  # Dice of the heads of two contrasts that lie in one place
 _NIFTI = (".nii", ".nii.gz")
 
 
@@ -111,7 +106,7 @@ def convert_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
         _write_ct(ct, source, asked.out, "aligned anatomy")
         method = "bulk densities of the aligned anatomy"
         return {"ct": str(asked.out), "method": method, **facts, "cautions": cautions}
-    mr = _together(volumes)
+    mr = together(volumes)
     head = shown.head if asked.bias_correction else None
     progress("CT numbers", 0.0)
     if head is not None:
@@ -150,35 +145,6 @@ def _expect_room(asked: Asked) -> None:
                 f"expected a new or empty folder, or a name that ends in .nii or .nii.gz, got {path.name} "
                 "that holds something; name another"
             )
-
-
-def _together(volumes: Sequence[Volume]) -> Volume:
-    """Contrasts of one head on the first one's grid.
-
-    Raises
-    ------
-    ValueError
-        If a head lies elsewhere than the first one's.
-    """
-    first = volumes[0]
-    if len(volumes) == 1:
-        return first
-    head = _head(first)
-    channels = [first.data]
-    for n, volume in enumerate(volumes[1:], start=2):
-        here = resample(volume, first.grid)
-        overlap = dice(head, _head(here))
-        if overlap < _SAME_HEAD:
-            raise ValueError(
-                f"expected contrasts that show one head in one place, got MRI {n} with a Dice of "
-                f"{overlap:.2f} to the first; register them, or give the first one alone"
-            )
-        channels.append(here.data)
-    return replace(first, data=torch.cat(channels))
-
-
-def _head(mr: Volume) -> Mask:
-    return head_mask(mr).data[0] > 0
 
 
 def _write_ct(ct: Volume, source: Source, out: Path, by: str) -> None:

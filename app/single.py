@@ -1,5 +1,6 @@
 """Single steps of the walk as commands: a synthetic CT, contours, a dose."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -45,9 +46,19 @@ class Engine(Protocol):
 ENGINES: dict[str, Engine] = {"pencil-beam": calculate, "collapsed-cone": superpose}
 
 
-def contour_scan(mri: Path, out: Path, progress: Progress, series: int | None = None) -> dict[str, object]:
-    """Organs of one MRI: a synthetic CT with its RTSTRUCT, and NIfTI masks, in a folder."""
-    scan = read_mr(mri, series=series)
+def contour_scan(
+    mri: Sequence[Path], out: Path, progress: Progress, series: int | None = None
+) -> dict[str, object]:
+    """Organs of the aligned anatomy: a synthetic CT with its RTSTRUCT, and NIfTI masks, in a folder.
+
+    Raises
+    ------
+    ValueError
+        If it is not one MRI, or it cannot be read.
+    """
+    if len(mri) != 1:
+        raise ValueError(f"expected one MRI alone with --aligned, got {len(mri)}; leave out the others")
+    scan = read_mr(mri[0], series=series)
     head = bulk_ct(scan.volumes["mr"], progress)
     ct, structures = head.volumes["ct"], contours(head.volumes["tissues"])
     with new_folder(out) as here:
