@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .cli_evaluate import evaluate_app
+from .cli_models import models_app
 from .cli_report import report
 from .cli_robust import register as register_robust
 from .cli_rtplan import register as register_rtplan
@@ -30,6 +31,7 @@ app.add_typer(machine_app, name="machine")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(train_app, name="train")
 app.add_typer(synth_app, name="synth")
+app.add_typer(models_app, name="models")
 app.command()(report)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
