@@ -112,6 +112,10 @@ def plan(
         Path | None,
         typer.Option(help="A CT registered to the MRI, to compare the plan on; it is never planned on."),
     ] = None,
+    allow_unapproved: Annotated[
+        bool,
+        typer.Option("--allow-unapproved", help="Run a model nobody has approved; every output says so."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """From one MRI to a deliverable plan, DICOM-RT files and a review page.
@@ -123,6 +127,7 @@ def plan(
     with one_sentence(), progress_bar() as progress:
         from planning.plan import parse_prescription
 
+        from .approved import with_models
         from .plan import walk_plan
         from .request import Request, parse_target, parse_technique
         from .robust import facts, lines
@@ -145,6 +150,7 @@ def plan(
             networks,
             robust_ct,
         )
+        request = with_models(request, allow_unapproved)
         summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series, true_ct)
         robust = facts(out, request)
     answer({**summary.as_json(), **robust}, [*summary.lines(), *lines(robust)], as_json)

@@ -10,6 +10,7 @@ from imaging.tissue import Tissue
 from planning.plan import Prescription
 from synth.patient import patient
 
+from .approved import with_models
 from .console import Progress
 from .patient import Planned, kept_structures, plan_patient
 from .publish import Summary, Truth, publish
@@ -46,7 +47,8 @@ def walk_demo(
         Standing fields or an arc.
     """
     walk = Walk(out, progress)
-    request = Request(Prescription(60.0, 30), seed=seed, technique=technique)
+    # A patient made by code: nobody has to approve what it is tried on.
+    request = with_models(Request(Prescription(60.0, 30), seed=seed, technique=technique), True)
     made = walk.case(
         "patient", "Synthetic patient", {"seed": seed, "spacing": spacing}, lambda: patient(seed, spacing)
     )

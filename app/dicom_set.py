@@ -18,7 +18,7 @@ from planning.rtplan_distances import surface_distances
 from .patient import BODY, Planned
 
 
-def write_dicom(planned: Planned, folder: Path, words: tuple[object, ...]) -> None:
+def write_dicom(planned: Planned, folder: Path, words: tuple[object, ...], mark: str = "") -> None:
     """CT series, RTSTRUCT, RTPLAN and RTDOSE in one study and one frame of reference.
 
     Parameters
@@ -29,13 +29,15 @@ def write_dicom(planned: Planned, folder: Path, words: tuple[object, ...]) -> No
         An existing, empty folder.
     words
         What the UIDs follow from.
+    mark
+        What every series says of itself beside that it is for research.
     """
 
     def uid(name: str) -> str:
         return seeded_uid(*words, name)
 
     now = datetime.now().astimezone()
-    of = planned.scan.source
+    of = dataclasses.replace(planned.scan.source, mark=mark)
     # A study that began without a date, as from NIfTI, began when its results are filed.
     of = of if of.study_date else dataclasses.replace(of, study_date=date(now), study_time=time(now))
     source = write_ct(planned.ct, of, folder / "CT", seed=(*words, "CT"), when=now)

@@ -1,6 +1,7 @@
 """The CT that a plan is made on: by the networks that ship, or of the aligned anatomy alone."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def asked(request: Request) -> dict[str, object]:
     """What a CT follows from beside the scan, for the key of its step; nothing without networks."""
     if not request.networks:
         return {}
-    return {"networks": [file_hash(path) for path in (*shipped(), ZOO / INTERVALS)]}
+    ours = (*shipped(), ZOO / INTERVALS)
+    given = (*request.ct_weights, *filter(None, (request.ct_intervals,)))
+    return {"networks": [file_hash(path) for path in given or ours]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +113,17 @@ def bulk_ct(mr: Volume, progress: Progress) -> Case:
     return Case({"ct": to_ct(tissues), "tissues": tissues})
 
 
-def network_ct(mr: Volume, progress: Progress) -> HeadCt:
-    """The same by the networks that ship, with what the CT may be off by; tissues are the anatomy's.
+def network_ct(
+    mr: Volume, progress: Progress, weights: Sequence[Path] = (), intervals: Path | None = None
+) -> HeadCt:
+    """The same by networks, with what the CT may be off by; tissues are the anatomy's.
 
     Parameters
     ----------
     mr, progress
         As for :func:`aligned`.
+    weights, intervals
+        The networks and what was calibrated for them; with none those that ship.
 
     Raises
     ------
@@ -130,9 +137,9 @@ def network_ct(mr: Volume, progress: Progress) -> HeadCt:
     expect_adult(shown.reasons, anyway=False, remedy=_REMEDY)
     progress("head and bias field", 1.0)
     progress("CT numbers", 0.0)
-    made = judged(predicted(shown.even, *read_nets()), shown)
+    made = judged(predicted(shown.even, *read_nets(weights)), shown)
     expect_adult(made.reasons, anyway=False, remedy=_REMEDY)
-    calibration = calibration_of(())
+    calibration = calibration_of(weights, intervals)
     sigma = made.ct.uncertainty if calibration is None else deviation(made.ct, calibration)
     progress("CT numbers", 1.0)
     assert shown.head is not None  # noqa: S101 - there would have been a reason
@@ -142,7 +149,9 @@ def network_ct(mr: Volume, progress: Progress) -> HeadCt:
 
 def head_ct(mr: Volume, request: Request, progress: Progress) -> HeadCt:
     """By networks or of the aligned anatomy, as is asked for."""
-    return network_ct(mr, progress) if request.networks else HeadCt(bulk_ct(mr, progress))
+    if not request.networks:
+        return HeadCt(bulk_ct(mr, progress))
+    return network_ct(mr, progress, request.ct_weights, request.ct_intervals)
 
 
 def write(made: HeadCt, here: Path) -> None:

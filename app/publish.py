@@ -29,6 +29,10 @@ from .review.page import write_page
 from .steps import Walk
 
 _CURVE_POINTS = 300
+_UNAPPROVED = (
+    "Made with models that nobody has approved here: not to be used for anything but to try them "
+    "(`spindose models`)."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +133,9 @@ def publish(
     walk.step(
         "dicom",
         "DICOM",
-        {"seed": request.seed},
+        {"seed": request.seed, **({"mark": request.mark} if request.mark else {})},
         lambda: None,
-        lambda _nothing, here: write_dicom(planned, here, words),
+        lambda _nothing, here: write_dicom(planned, here, words, request.mark),
         lambda _here: None,
         after=("dose",),
     )
@@ -141,6 +145,7 @@ def publish(
     results = judge(goals, dvhs, request.prescription)
     inputs = {**inputs, **goal_sheet.inputs(request), **robust.inputs(request)}
     cautions = (
+        *((_UNAPPROVED,) if request.mark else ()),
         *cautions,
         *planned.cautions,
         *cut_off(planned.scan.volumes["mr"].grid, planned.structures),
@@ -181,12 +186,16 @@ def _parameters(request: Request, planned: Planned) -> dict[str, str]:
         "GTV to CTV": f"{request.ctv_margin:g} mm, inside the brain",
         "CTV to PTV": f"{request.ptv_margin:g} mm",
         "dose grid": f"{request.dose_spacing:g} mm",
-        "synthetic CT": "networks that ship" if planned.trust else "bulk densities of the aligned anatomy",
+        "synthetic CT": _made_by(request) if planned.trust else "bulk densities of the aligned anatomy",
         "machine": planned.plan.machine,
         "calibration": load_machine(planned.plan.machine).calibration,
         **goal_sheet.parameters(request),
         **robust.parameters(request),
     }
+
+
+def _made_by(request: Request) -> str:
+    return f"model {request.ct_model}" if request.ct_model else "networks that ship"
 
 
 def _plan_facts(

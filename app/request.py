@@ -76,7 +76,13 @@ class Request:
         TOML file of the goals, as :func:`planning.goals.read_sheet` reads it; the brain sheet where
         there is none.
     networks
-        Whether the networks that ship make the CT, with what it may be off by; the aligned anatomy otherwise.
+        Whether networks make the CT, with what it may be off by; the aligned anatomy otherwise.
+    ct_weights, ct_intervals
+        Those networks, and what was calibrated for them; with none those that ship.
+    ct_model
+        What the catalogue calls them, where they are of it.
+    mark
+        What every output says of itself where a model is not approved.
     """
 
     prescription: Prescription
@@ -95,6 +101,10 @@ class Request:
     arcs: tuple[str, ...] = ()
     networks: bool = True
     robust_ct: bool = False
+    ct_weights: tuple[Path, ...] = ()
+    ct_intervals: Path | None = None
+    ct_model: str = ""
+    mark: str = ""
 
     def __post_init__(self) -> None:
         if not (0 <= self.ctv_margin <= 50 and 0 <= self.ptv_margin <= 50):

@@ -30,6 +30,8 @@ class Source:
         Patient position, such as ``HFS``.
     body_part
         Body part examined.
+    mark
+        What every object made of it must say of itself beside that it is for research, in capitals.
     """
 
     patient_id: str = ""
@@ -49,6 +51,7 @@ class Source:
     modality: str = ""
     position: str = "HFS"
     body_part: str = "HEAD"
+    mark: str = ""
 
     def __repr__(self) -> str:
         return "Source(hidden)"

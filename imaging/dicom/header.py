@@ -108,7 +108,7 @@ def new_object(
     dataset.SeriesNumber = series_number
     dataset.SeriesDate = date(when)
     dataset.SeriesTime = time(when)
-    dataset.SeriesDescription = f"RESEARCH ONLY {description}"[:64]
+    dataset.SeriesDescription = " ".join(filter(None, ("RESEARCH ONLY", source.mark, description)))[:64]
     dataset.InstanceNumber = instance_number
     dataset.FrameOfReferenceUID = source.frame
     dataset.PositionReferenceIndicator = ""

@@ -57,7 +57,7 @@ def test_every_command_shows_an_example(command):
     ],
 )
 def test_bad_input_ends_with_status_2_and_one_sentence(empty_scan, tmp_path, wrong, sentence):
-    result = run("plan", str(empty_scan), "--out", str(tmp_path / "out"), *wrong)
+    result = run("plan", "--allow-unapproved", str(empty_scan), "--out", str(tmp_path / "out"), *wrong)
     assert result.exit_code == 2
     said = [line for line in result.stderr.splitlines() if line.startswith("spindose: ")]
     assert len(said) == 1
@@ -94,7 +94,17 @@ def test_a_goal_sheet_that_cannot_be_met_is_refused_before_anything_is_computed(
     if sheet is not None:
         path.write_bytes(sheet)
     out = tmp_path / "out"
-    result = run("plan", str(empty_scan), "--target", "0,0,0,10", "--out", str(out), "--goals", str(path))
+    result = run(
+        "plan",
+        "--allow-unapproved",
+        str(empty_scan),
+        "--target",
+        "0,0,0,10",
+        "--out",
+        str(out),
+        "--goals",
+        str(path),
+    )
     assert result.exit_code == 2
     said = [line for line in result.stderr.splitlines() if line.startswith("spindose: ")]
     assert len(said) == 1
@@ -114,7 +124,7 @@ def test_an_uncertainty_that_cannot_be_is_refused_before_anything_is_computed(
     grid = Grid((20, 20, 20), np.diag([5.0, 5.0, 5.0, 1.0]))
     write_nifti(Volume(torch.full((1, 20, 20, 20), sigma), grid, Quantity.DENSITY), path)
     arguments = ["--target", "0,0,0,10", "--out", str(out), "--density-uncertainty", str(path)]
-    result = run("plan", str(empty_scan), *arguments)
+    result = run("plan", "--allow-unapproved", str(empty_scan), *arguments)
     assert result.exit_code == 2
     said = [line for line in result.stderr.splitlines() if line.startswith("spindose: ")]
     assert len(said) == 1
@@ -130,7 +140,9 @@ def test_a_missing_scan_is_named(tmp_path):
 
 
 def test_results_never_go_into_a_folder_of_other_files(empty_scan, tmp_path):
-    result = run("plan", str(empty_scan), "--target", "0,0,0,10", "--out", str(tmp_path))
+    result = run(
+        "plan", "--allow-unapproved", str(empty_scan), "--target", "0,0,0,10", "--out", str(tmp_path)
+    )
     assert result.exit_code == 2
     assert "got one that holds other files" in result.stderr
 

@@ -53,11 +53,12 @@ def test_the_plan_holds_on_the_true_ct(demo):
     assert found["gamma_2_2_percent"] > 95.0
 
 
-def test_every_file_says_research_only(demo):
+def test_every_file_says_research_only_and_that_nobody_approved_the_model(demo):
+    assert any("nobody has approved" in caution for caution in plan_facts(demo)["cautions"])
     assert "esearch use only" in plan_facts(demo)["note"]
     assert "esearch use only" in (demo / "review.html").read_text()
     for dataset in headers(demo):
-        assert "RESEARCH ONLY" in dataset.SeriesDescription
+        assert "RESEARCH ONLY UNAPPROVED MODEL" in dataset.SeriesDescription
         if "ApprovalStatus" in dataset:
             assert dataset.ApprovalStatus == "UNAPPROVED"
 
@@ -144,6 +145,7 @@ def test_a_users_scan_and_sphere_become_a_covered_plan(demo, tmp_path):
         app,
         [
             "plan",
+            "--allow-unapproved",
             str(tmp_path / "t1.nii.gz"),
             "--target",
             f"{x:.1f},{y:.1f},{z:.1f},15",
@@ -167,7 +169,15 @@ def test_a_target_outside_the_head_is_refused(demo, tmp_path):
     write_nifti(read_case(demo / "scan").volumes["mr"], tmp_path / "t1.nii.gz")
     result = CliRunner().invoke(
         app,
-        ["plan", str(tmp_path / "t1.nii.gz"), "--target", "500,0,0,15", "--out", str(tmp_path / "plan")],
+        [
+            "plan",
+            "--allow-unapproved",
+            str(tmp_path / "t1.nii.gz"),
+            "--target",
+            "500,0,0,15",
+            "--out",
+            str(tmp_path / "plan"),
+        ],
     )
     assert result.exit_code == 2
     assert "spindose: expected" in result.stderr
