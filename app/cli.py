@@ -234,6 +234,12 @@ def contour(
     weights: Annotated[
         Path | None, typer.Option(help="Folder of contour-head and contour-organs.safetensors.")
     ] = None,
+    derive: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A structure made of others, such as 'PRV = Brainstem + 3'; | & - join; several times."
+        ),
+    ] = None,
     aligned: Annotated[
         bool, typer.Option("--aligned", help="No network: five structures of the aligned anatomy.")
     ] = False,
@@ -258,7 +264,8 @@ def contour(
             from .ct_nets import ZOO
 
             names = tuple(name.strip() for name in contrasts.split(",") if name.strip())
-            asked = Asked(tuple(mri), out, names, template or BRAIN, weights or ZOO, series, device)
+            made_of = tuple(derive or ())
+            asked = Asked(tuple(mri), out, names, template or BRAIN, weights or ZOO, series, device, made_of)
             facts = contour_scans(asked, progress)
             told = lines(facts)
     answer(facts, told, as_json)

@@ -17,11 +17,12 @@ from imaging.folder import write_case
 from imaging.nifti import write_nifti
 from imaging.segmentations import write_labels, write_seg_nrrd
 from imaging.source import Source
-from imaging.structures import StructureSet
+from imaging.structures import RoiType, Structure, StructureSet
 from imaging.volume import Volume
 from models.unet import UNetConfig, unet
 from models.weights import load_weights, read_card
 from mr2ct.domain import expect_head_scan
+from planning.contour.algebra import derived
 from planning.contour.classes import CONTRASTS
 from planning.contour.convert import Contoured, contoured
 from planning.contour.nets import HEAD_NET, ORGAN_NET, ContourNet
@@ -34,6 +35,7 @@ from .ct_nets import ZOO
 from .plan import read_mr
 
 HEAD, ORGANS, QUALITY = "contour-head.safetensors", "contour-organs.safetensors", "contour-quality.json"
+_DERIVED = ((0, 96, 255), (255, 128, 0), (0, 200, 83), (213, 0, 249))
 _MOST = 1024  # channels of a card's network: it is a file of somebody's
 
 
@@ -57,6 +59,9 @@ class Asked:
         Which series of a DICOM folder.
     device
         Where networks run.
+    derive
+        Definitions of structures made of others, as :func:`planning.contour.algebra.derived` reads them, by
+        the names that are written.
     """
 
     mri: tuple[Path, ...]
@@ -66,6 +71,7 @@ class Asked:
     weights: Path = ZOO
     series: int | None = None
     device: str = "cpu"
+    derive: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,13 +128,31 @@ def contour_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
     progress("Reading the MRI", 1.0)
     progress("Contours", 0.0)
     made = nets(mr)
-    drawn = structure_set(made.masks, mr.grid, template, volumes[0].frame)
+    drawn = with_derived(structure_set(made.masks, mr.grid, template, volumes[0].frame), asked.derive)
     progress("Contours", 1.0)
     told = facts(made, nets.quality, mr.grid.voxel_volume, names)
     with new_folder(asked.out) as here:
         _write(made, drawn, volumes[0], scans[0].source, here)
         (here / "contours.json").write_text(json.dumps({"note": RESEARCH_ONLY, **told}, indent=1) + "\n")
     return {"out": str(asked.out), **told}
+
+
+def with_derived(drawn: StructureSet, definitions: Sequence[str]) -> StructureSet:
+    """Structures and those made of them, in the order of their definitions; each may use the ones before.
+
+    Raises
+    ------
+    ValueError
+        If a definition is none, or what it makes is empty.
+    """
+    structures = dict(drawn.structures)
+    for n, text in enumerate(definitions):
+        name, mask = derived(text, {other: s.mask for other, s in structures.items()}, drawn.grid)
+        if not mask.any():
+            raise ValueError(f"expected a derived structure with voxels inside, got {name} empty; change it")
+        kind = RoiType.PTV if name.upper().startswith("PTV") else RoiType.CONTROL
+        structures[name] = Structure(mask, kind, _DERIVED[n % len(_DERIVED)])
+    return StructureSet(drawn.grid, structures, drawn.frame)
 
 
 def facts(

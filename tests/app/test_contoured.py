@@ -25,6 +25,7 @@ from models.unet import UNetConfig, unet
 from models.weights import save_weights
 from planning.contour.classes import CONTRASTS
 from planning.contour.convert import Contoured
+from planning.contour.margins import expand
 from planning.contour.nets import HEAD_NET, ORGAN_NET
 from planning.contour.quality import Quality
 
@@ -76,6 +77,19 @@ def test_contours_go_out_in_every_form_and_come_back(scans: Callable[[str], Path
     assert told["contrasts"] == ["t1c", "flair"]
     assert told["structures"]["Eye_L"]["why"] == ["saw ['t1c', 'flair']"]
     assert told["look_at"] == ["GTV", "Eye_L", "Eye_R"]
+    words = [
+        "--derive",
+        "CTV = (GTV + 15) & Brain",
+        "--derive",
+        "PRV_Eye_L = Eye_L + 3",
+        "--out",
+        tmp_path / "more",
+    ]
+    assert run(scans("brats_t1c.nii.gz"), *words)[0] == 0
+    more = read_case(tmp_path / "more" / "masks").structures
+    assert more is not None
+    assert torch.equal(more.mask("PRV_Eye_L"), expand(more.mask("Eye_L"), more.grid, 3.0))
+    assert not bool((more.mask("CTV") & ~more.mask("Brain")).any())
     assert told["structures"]["GTV"]["expected_dice"] == 0.6
     assert "not a medical device" in told["note"]
     drawn = read_case(out / "masks")
@@ -107,6 +121,8 @@ def test_what_cannot_be_contoured_gets_one_sentence(scans: Callable[[str], Path]
         ([scan, other, "--contrasts", "t1,pd"], "expected contrasts of t1, t1c, t2, flair, got 'pd'"),
         ([scan, other, "--contrasts", "t1,t1"], "every contrast once, got t1 twice"),
         ([scan, other, "--aligned"], "one MRI alone with --aligned, got 2"),
+        ([scan, "--derive", "PRV = Lung + 3"], "expected one of the structures"),
+        ([scan, "--derive", "X = Eye_L - Brain"], "got X empty"),
         ([scan, "--template", tmp_path / "none.toml"], "got no such file"),
     ):
         code, said = run(*words, "--out", out)

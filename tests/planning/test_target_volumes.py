@@ -43,8 +43,7 @@ def test_ctv_is_the_larger_sphere_and_ptv_larger_still(head: StructureSet) -> No
     done = add_target(head, sphere(GRID, at(0, 0, 0), 10.0), 15.0, 3.0, 60.0)
     for name, radius in (("GTV", 10), ("CTV", 25), ("PTV", 28)):
         volume = int(done.mask(name).sum()) * GRID.voxel_volume
-        # Margins run from voxel centre to voxel centre: up to half a voxel less than from the surface.
-        assert 4 / 3 * math.pi * (radius - 0.75) ** 3 < volume < 4 / 3 * math.pi * (radius + 0.25) ** 3, name
+        assert (volume / (4 / 3 * math.pi)) ** (1 / 3) == pytest.approx(radius, abs=0.25), name
 
 
 def test_ctv_stays_inside_the_brain_and_holds_the_whole_gtv(head: StructureSet) -> None:
