@@ -16,7 +16,7 @@ from mr2ct.convert import SyntheticCt, unsureness
 from mr2ct.domain import explained, unlike_adult, unlike_head_ct, unseen_in_mr
 from mr2ct.lie import lie
 from mr2ct.skull import skull
-from mr2ct.unseen import beyond, cut_sides, doubted, removed, seen_box, voids
+from mr2ct.unseen import beyond, cut_sides, deep_air, doubted, removed, seen_box, voids
 from synth.anatomy import anatomy
 
 _PRIOR_VOXELS = 4.0  # mm
@@ -111,6 +111,10 @@ def judged(found: SyntheticCt, shown: Examined) -> Judged:
         cautions = [_of_void(void.cc, _where(void.middle - middle)) for void in empty[:_MANY]]
         for void in empty:
             unknown = unknown | void.mask
+        airs = deep_air(here.ct, prior, fits.offset)
+        cautions += [_of_deep_air(air.cc, _where(air.middle - middle)) for air in airs[:_MANY]]
+        for air in airs:
+            unknown = unknown | air.mask
         if (gone := removed(shown.even, prior, fits.offset)) is not None:
             unknown = unknown | gone
             there = positions(grid, gone.nonzero().double().numpy()).mean(axis=0) - middle
@@ -142,6 +146,13 @@ def _of_void(cc: float, where: str) -> str:
     return (
         f"A void of {cc:.0f} cm³ without signal lies {where} the head's middle, where heads have no air: "
         "metal, a cavity or a dropout; its CT numbers are not known."
+    )
+
+
+def _of_deep_air(cc: float, where: str) -> str:
+    return (
+        f"The synthetic CT has {cc:.1f} cm³ of air {where} the head's middle, deep in the head, where heads "
+        "have none: fluid that this contrast nulls, or a dropout; give another contrast beside it."
     )
 
 

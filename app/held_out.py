@@ -40,12 +40,15 @@ class HeldOut:
         The true tissues on it.
     traits
         What was drawn, as :class:`synth.case.Made` has it.
+    structures
+        The true contours on it, as :func:`synth.case.structures` draws them.
     """
 
     scans: Mapping[str, Volume]
     truth: Volume
     tissues: Volume
     traits: Mapping[str, Any] = field(default_factory=dict)
+    structures: StructureSet | None = None
 
 
 def held_out(seed: int, k: int, contrasts: Sequence[str] = ("t1",), recipe: str = "default") -> HeldOut:
@@ -70,7 +73,7 @@ def held_out(seed: int, k: int, contrasts: Sequence[str] = ("t1",), recipe: str 
     made = make(replace(of, mri=mri, ct=replace(of.ct, kernels=_KERNELS)), seed, k)
     volumes = made.case.volumes
     scans = {name: volumes[name] for name in contrasts}
-    return HeldOut(scans, volumes["ct"], volumes["labels"], made.traits)
+    return HeldOut(scans, volumes["ct"], volumes["labels"], made.traits, made.case.structures)
 
 
 def gross_tumour(patient: HeldOut, grid: Grid) -> Mask:

@@ -36,6 +36,7 @@ _BESIDE = {
     "cohort_ablation",
     "real_heads",
     "synthetic_ct",
+    "contouring",
     "generators",
     "generator_slices",
     "generator_overfit",

@@ -25,6 +25,8 @@ _DARK = 0.12  # of the way from air to tissue: less signal than cerebrospinal fl
 _THICK = 9.0  # mm, radius of the largest ball in a void: bone of the vault is thinner than 15 mm
 _HUGE = 20.0  # mm: no air space of a head holds such a ball
 _NEAR_AIR = 16.0  # mm around the average head's air where a void is thought to be air
+_BODY_HU, _NO_FLUID_HU = -300.0, -100.0  # below the first lies no tissue, below the second no fluid
+_WITHIN, _LEAST_AIR_CC = 25.0, 0.5  # mm below the skin, and cm³, from which air in the brain is told
 _DEEP = 45.0  # mm below the skin: dark fluid in ventricles, which some contrasts null
 
 
@@ -179,6 +181,33 @@ def voids(mr: Volume, head: Volume, prior: Volume, offset: Point) -> list[Void]:
         unlike_air = not natural[middle] and skin[middle] < _DEEP
         if thick[middle] >= _HUGE or (thick[middle] >= _THICK and unlike_air):
             found.append(_void(here, middle, grid, mr.grid))
+    return sorted(found, key=lambda void: -void.cc)
+
+
+def deep_air(ct: Volume, prior: Volume, offset: Point) -> list[Void]:
+    """Air that a synthetic CT has deep in a head, where heads have none, the largest first.
+
+    Fluid that a contrast nulls is as dark as air, and networks may take it for air in spite of its place.
+
+    Parameters
+    ----------
+    ct
+        The synthetic CT (HU), shape ``(1, i, j, k)``.
+    prior, offset
+        As :func:`voids` takes them.
+    """
+    grid = around(ct.grid, (_MM / 2,) * 3)
+    hu = resample(ct, grid).data[0].float().numpy()
+    whole = np.stack([ndimage.binary_fill_holes(hu[:, :, k] > _BODY_HU) for k in range(hu.shape[2])], axis=2)
+    skin = ndimage.distance_transform_edt(np.pad(whole, 1))[1:-1, 1:-1, 1:-1] * _MM / 2
+    natural = natural_air(prior, offset, grid, _NEAR_AIR).numpy()
+    pieces, n = ndimage.label((hu < _NO_FLUID_HU) & (skin > _WITHIN) & ~natural)
+    found = []
+    for piece in range(1, n + 1):
+        here = pieces == piece
+        if float(here.sum()) * grid.voxel_volume > 1000 * _LEAST_AIR_CC:
+            middle = tuple(np.argwhere(here).mean(axis=0).round().astype(np.intp))
+            found.append(_void(here, middle, grid, ct.grid))
     return sorted(found, key=lambda void: -void.cc)
 
 

@@ -17,7 +17,7 @@ from models.unet import UNetConfig
 from mr2ct.convert import convert
 from mr2ct.lie import lie
 from mr2ct.regression import LEVELS, N_OUTPUTS, RegressionNet
-from mr2ct.unseen import UNKNOWN, beyond, cut_sides, doubted, removed, seen_box, shown, voids
+from mr2ct.unseen import UNKNOWN, beyond, cut_sides, deep_air, doubted, removed, seen_box, shown, voids
 from synth.anatomy import anatomy
 from synth.patient import patient
 
@@ -102,6 +102,21 @@ def test_a_void_beside_the_brain_is_found_where_it_is_and_heads_have_none(contra
     assert np.linalg.norm(found.middle - middle) < 10
     assert found.cc == pytest.approx(4 / 3 * np.pi * 1.6**3, rel=0.5)  # bone beside it is dark as well
     assert float((found.mask & metal).sum() / metal.sum()) > 0.95
+
+
+def test_air_deep_in_the_brain_is_found_where_it_is_and_sinuses_are_none() -> None:
+    case, prior = patient(5, 3.0), anatomy(4.0)
+    ct = case.volumes["ct"]
+    offset = lie(ct, prior).offset
+    assert deep_air(ct, prior, offset) == []
+    brain = positions(ct.grid, torch.nonzero(case.volumes["labels"].data[0] == Tissue.WHITE).double().numpy())
+    middle = brain.mean(axis=0)
+    nulled = sphere(ct.grid, middle, 9.0)
+    spoiled = replace(ct, data=torch.where(nulled[None], -200.0, ct.data))
+    (found,) = deep_air(spoiled, prior, offset)
+    assert np.linalg.norm(found.middle - middle) < 4
+    assert found.cc == pytest.approx(4 / 3 * np.pi * 0.9**3, rel=0.3)
+    assert bool(found.mask[nulled].all())
 
 
 def test_a_face_that_was_removed_is_not_shown_and_is_found_and_whole_heads_lack_none() -> None:
