@@ -234,6 +234,9 @@ def contour(
     weights: Annotated[
         Path | None, typer.Option(help="Folder of contour-head and contour-organs.safetensors.")
     ] = None,
+    register: Annotated[
+        bool, typer.Option("--register", help="Bring the other scans to where the first one's head lies.")
+    ] = False,
     derive: Annotated[
         list[str] | None,
         typer.Option(
@@ -265,7 +268,8 @@ def contour(
 
             names = tuple(name.strip() for name in contrasts.split(",") if name.strip())
             made_of = tuple(derive or ())
-            asked = Asked(tuple(mri), out, names, template or BRAIN, weights or ZOO, series, device, made_of)
+            lookup = template or BRAIN, weights or ZOO
+            asked = Asked(tuple(mri), out, names, *lookup, series, device, made_of, register)
             facts = contour_scans(asked, progress)
             told = lines(facts)
     answer(facts, told, as_json)

@@ -11,6 +11,7 @@ from torch import nn
 
 from imaging.atomic import new_folder
 from imaging.case import Case
+from imaging.coregister import moved_onto
 from imaging.dicom.rtstruct import write_rtstruct
 from imaging.dicom.writer import write_mr
 from imaging.folder import write_case
@@ -59,6 +60,8 @@ class Asked:
         Which series of a DICOM folder.
     device
         Where networks run.
+    register
+        Whether the other scans are first moved to where the first one's head lies.
     derive
         Definitions of structures made of others, as :func:`planning.contour.algebra.derived` reads them, by
         the names that are written.
@@ -72,6 +75,7 @@ class Asked:
     series: int | None = None
     device: str = "cpu"
     derive: tuple[str, ...] = ()
+    register: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +128,8 @@ def contour_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
     volumes = [scan.volumes["mr"] for scan in scans]
     for volume in volumes:
         expect_head_scan(volume)
+    if asked.register:
+        volumes = [volumes[0], *(moved_onto(volume, volumes[0]) for volume in volumes[1:])]
     mr = in_channels(volumes, names)
     progress("Reading the MRI", 1.0)
     progress("Contours", 0.0)

@@ -99,7 +99,7 @@ def contoured(
     close = shares(resample(mr, box), organ_net, organ_config)
     eyes = share.data[int(HeadClass.EYE)] > 0.5
     found = organs(*close, midplane(eyes, drawn.mask("Brain"), share.grid), mr.grid)
-    labels = tumour(share, mr.grid)
+    labels = tumour(share, drawn.mask("Brain"), mr.grid)
     parts = {name: _any(labels, numbers) for name, numbers in _PARTS.items()}
     parts = {name: mask for name, mask in parts.items() if mask.any()}
     instead = [name for name in _INSTEAD if name in whole and name not in found.masks]

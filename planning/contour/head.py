@@ -29,8 +29,7 @@ TISSUE_OF: dict[HeadClass, Tissue] = {
     HeadClass.CAVITY: Tissue.CAVITY,
 }
 TUMOUR = (HeadClass.CORE, HeadClass.ENHANCING, HeadClass.OEDEMA, HeadClass.CAVITY)
-_BRAIN = (HeadClass.FLUID, HeadClass.BRAIN, HeadClass.BRAINSTEM, *TUMOUR)
-_BESIDE = 0.5  # of a tumour's neighbours that must be brain or its fluid: the fat of orbits looks like one
+_WITHIN = 0.5  # of a tumour that must lie in the brain
 _LEAST_TUMOUR_CC = 0.1
 # Room about eyes and brainstem in which all small organs lie (mm): low and high, LPS.
 _LOW, _HIGH = np.array([-14.0, -10.0, -14.0]), np.array([14.0, 22.0, 34.0])
@@ -56,26 +55,28 @@ def tissues(share: Volume) -> Volume:
     return Volume(table[best][None], share.grid, Quantity.LABEL, share.frame)
 
 
-def tumour(share: Volume, grid: Grid) -> Volume:
+def tumour(share: Volume, brain: Mask, grid: Grid) -> Volume:
     """A tumour's parts as BraTS numbers them (:mod:`imaging.brats`); all 0 where none was found.
 
-    Every piece of 0.1 cm³ or more that lies in or beside the brain is kept: metastases are several.
+    Every piece of 0.1 cm³ or more that lies in the brain is kept: metastases are several. What lies mostly
+    outside, such as the fat of the orbits, which looks like one, is none.
 
     Parameters
     ----------
     share
         As :func:`tissues` takes it.
+    brain
+        The whole brain with its tumour, on the grid of ``share``.
     grid
         Where the labels are wanted.
     """
     data = share.expect(Quantity.PROBABILITY).data
-    brain = data[[int(c) for c in _BRAIN]].sum(dim=0) > 0.5
     parts = data[[int(c) for c in TUMOUR]]
     region = torch.zeros_like(brain)
     for piece in pieces(parts.sum(dim=0) > 0.5, share.grid):
         if piece.cc < _LEAST_TUMOUR_CC:
             break
-        if _beside(piece.mask, brain):
+        if int((piece.mask & brain).sum()) > _WITHIN * int(piece.mask.sum()):
             region |= piece.mask
     near = torch.from_numpy(ndimage.binary_dilation(region.numpy(), structure=np.ones((3, 3, 3), dtype=bool)))
     kept = torch.where(near, parts, 0.0)
@@ -111,9 +112,3 @@ def organ_box(share: Volume) -> Grid:
         low[2] = max(low[2], floor - 25.0)
     whole = corners(share.grid)
     return axial(np.maximum(low, whole.min(axis=0)), np.minimum(high, whole.max(axis=0)), (1.0, 1.0, 1.0))
-
-
-def _beside(piece: Mask, brain: Mask) -> bool:
-    own = piece.numpy()
-    around = ndimage.binary_dilation(own) & ~own
-    return bool(around.any()) and float(brain.numpy()[around].mean()) > _BESIDE

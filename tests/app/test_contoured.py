@@ -17,8 +17,8 @@ from app.contoured import Contourer, read_contourer
 from app.contrasts import contrast_of, contrasts_of
 from imaging.dicom.rtstruct_reader import read_rtstruct
 from imaging.folder import read_case
-from imaging.grid import axial
-from imaging.nifti import write_nifti
+from imaging.grid import Grid, axial
+from imaging.nifti import read_nifti, write_nifti
 from imaging.phantoms import sphere
 from imaging.volume import Quantity, Volume
 from models.unet import UNetConfig, unet
@@ -103,6 +103,22 @@ def test_contours_go_out_in_every_form_and_come_back(scans: Callable[[str], Path
     assert layers.shape[:3] == GRID.shape[::-1]
     tumour = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "tumour.nii.gz")))
     assert set(np.unique(tumour)) == {0, 3}
+
+
+def test_a_scan_of_a_patient_who_moved_is_refused_or_brought_along(
+    scans: Callable[[str], Path], tmp_path: Path
+) -> None:
+    first = scans("t1.nii.gz")
+    still = read_nifti(scans("flair.nii.gz"), Quantity.MR)
+    affine = still.grid.affine.copy()
+    affine[:3, 3] += [30.0, -10.0, 5.0]
+    moved = Volume(still.data, Grid(still.grid.shape, affine), Quantity.MR)
+    write_nifti(moved, tmp_path / "flair.nii.gz")
+    words = (first, tmp_path / "flair.nii.gz", "--out", tmp_path / "out")
+    code, said = run(*words)
+    assert code == 2
+    assert "one head in one place" in said
+    assert run(*words, "--register")[0] == 0
 
 
 def test_a_person_is_told_where_to_look(scans: Callable[[str], Path], tmp_path: Path) -> None:

@@ -176,7 +176,8 @@ def head() -> torch.Tensor:
 def test_a_tumour_has_the_parts_of_brats_and_nothing_beside_the_brain_is_one() -> None:
     classes = head()
     share = shares(classes, len(HeadClass))
-    made = tumour(share, GRID).data[0]
+    brain = sphere(GRID, np.array([0.0, 0.0, -20.0]), 36.0)
+    made = tumour(share, brain, GRID).data[0]
     wanted = torch.zeros_like(made)
     for kind, number in ((HeadClass.CORE, 1), (HeadClass.OEDEMA, 2), (HeadClass.ENHANCING, 3)):
         wanted[classes == int(kind)] = number
@@ -184,7 +185,7 @@ def test_a_tumour_has_the_parts_of_brats_and_nothing_beside_the_brain_is_one() -
     wanted[sphere(GRID, np.array([40.0, -55.0, -30.0]), 8.0)] = 0
     assert torch.equal(made, wanted)
     finer = axial(np.array([0.0, -30.0, -30.0]), np.array([40.0, 10.0, 10.0]), (0.7, 0.7, 2.0))
-    cc = float((tumour(share, finer).data > 0).sum()) * finer.voxel_volume / 1000
+    cc = float((tumour(share, brain, finer).data > 0).sum()) * finer.voxel_volume / 1000
     assert cc == pytest.approx(4 / 3 * np.pi * 1.2**3, rel=0.05)
     assert int(tissues(share).data.max()) > 0
 
