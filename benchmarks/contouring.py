@@ -37,7 +37,7 @@ from planning.contour.classes import CONTRASTS
 from planning.contour.margins import expand
 
 from .parts import Targets, missed
-from .real_heads import hull
+from .real_heads import hull, is_in
 from .record import report
 
 TARGETS: Targets = {
@@ -137,7 +137,7 @@ def colin27(folder: Path, nets: Contourer) -> dict[str, Any]:
     truth = read_nifti(folder / "colin27_labels.nii.gz", Quantity.LABEL).data[0]
     made = nets(in_channels([mr], ["t1"]))
     return {
-        "brain_dice_colin27": dice(hull(truth), made.masks["Brain"]),
+        "brain_dice_colin27": dice(hull(is_in(truth, 3, 4, 5)), made.masks["Brain"]),
         "body_dice_colin27": dice(truth > 0, made.masks["Body"]),
         "missing_colin27": len(made.missing),
         "tumour_cc_colin27": float((made.tumour.data > 0).sum()) * mr.grid.voxel_volume / 1000,
