@@ -12,7 +12,7 @@ from imaging.tissue import Tissue
 from imaging.volume import Quantity, Volume
 
 from .classes import HeadClass
-from .pieces import pieces
+from .pieces import pieces, seen_from
 
 TISSUE_OF: dict[HeadClass, Tissue] = {
     HeadClass.OUTSIDE: Tissue.OUTSIDE,
@@ -78,12 +78,17 @@ def tumour(share: Volume, brain: Mask, grid: Grid) -> Volume:
             break
         if int((piece.mask & brain).sum()) > _WITHIN * int(piece.mask.sum()):
             region |= piece.mask
+    out = torch.zeros(1, *grid.shape, dtype=torch.uint8)
+    seen = seen_from(region, share.grid, grid) if region.any() else None
+    if seen is None:
+        return Volume(out, grid, Quantity.LABEL, share.frame)
+    window, part = seen
     near = torch.from_numpy(ndimage.binary_dilation(region.numpy(), structure=np.ones((3, 3, 3), dtype=bool)))
     kept = torch.where(near, parts, 0.0)
-    here = resample(Volume(kept, share.grid, Quantity.PROBABILITY, share.frame), grid).data
+    here = resample(Volume(kept, share.grid, Quantity.PROBABILITY, share.frame), part).data
     numbers = torch.tensor([LABELS[TISSUE_OF[c]] for c in TUMOUR], dtype=torch.uint8)
-    labels = torch.where(here.sum(dim=0) > 0.5, numbers[here.argmax(dim=0)], 0)
-    return Volume(labels[None].to(torch.uint8), grid, Quantity.LABEL, share.frame)
+    out[0][window] = torch.where(here.sum(dim=0) > 0.5, numbers[here.argmax(dim=0)], 0).to(torch.uint8)
+    return Volume(out, grid, Quantity.LABEL, share.frame)
 
 
 def organ_box(share: Volume) -> Grid:

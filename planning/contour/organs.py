@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from imaging.grid import Grid
 from imaging.resample import resample
@@ -17,7 +19,7 @@ from imaging.volume import Quantity, Volume
 
 from .classes import OrganClass
 from .margins import expand
-from .pieces import Piece, pieces, without_holes
+from .pieces import Piece, pieces, seen_from, without_holes
 from .sides import Midplane, off
 
 _SURE = 0.5  # share from which a voxel belongs to an organ
@@ -135,11 +137,16 @@ def organs(there: Volume, back: Volume, plane: Midplane, grid: Grid) -> Found:
     return Found(masks, agreement, missing, doubts)
 
 
-def on_grid(share: torch.Tensor, piece: Mask, of: Volume, grid: Grid) -> Mask:
+def on_grid(share: Tensor, piece: Mask, of: Volume, grid: Grid) -> Bool[Tensor, "_ _ _"]:
     """A piece on another grid, its border where its share is half: between voxels, not on them."""
-    kept = torch.where(_room(piece, of.grid), share, 0.0)
-    there = resample(Volume(kept[None], of.grid, Quantity.PROBABILITY, of.frame), grid).data[0] > _SURE
-    return without_holes(there)
+    out = torch.zeros(grid.shape, dtype=torch.bool)
+    seen = seen_from(piece, of.grid, grid)
+    if seen is not None:
+        window, part = seen
+        kept = torch.where(_room(piece, of.grid), share, 0.0)
+        there = resample(Volume(kept[None], of.grid, Quantity.PROBABILITY, of.frame), part).data[0] > _SURE
+        out[window] = without_holes(there)
+    return out
 
 
 def _room(piece: Mask, grid: Grid) -> Mask:
