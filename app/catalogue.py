@@ -20,7 +20,6 @@ from planning.contour.template import read_template
 from .console import RESEARCH_ONLY
 from .ct_nets import ZOO
 
-_MOST = 1024  # channels of a card's network: it is a file of somebody's
 _SPEC = "model.json"
 _TEXT = re.compile(r"[^\x00-\x1f]{1,200}")
 
@@ -254,12 +253,7 @@ def _checked(path: Path) -> Mapping[str, Any]:
     card = read_card(path)
     if missing := [key for key in CARD if key not in card]:
         raise ValueError(f"expected a card of {path.name} with {', '.join(CARD)}, got none for {missing[0]}")
-    config = UNetConfig.of(card["config"])
-    if max(config.inputs, config.outputs, *config.features, config.sharp) > _MOST:
-        raise ValueError(
-            f"expected a network of at most {_MOST} channels, got more in the card of {path.name}"
-        )
-    load_weights(unet(config), path)
+    load_weights(unet(UNetConfig.of(card["config"])), path)
     return card
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from imaging.atomic import new_folder
@@ -32,12 +31,11 @@ from planning.contour.template import BRAIN, read_template, structure_set
 
 from .console import RESEARCH_ONLY, Progress
 from .contrasts import contrasts_of, in_channels
-from .ct_nets import ZOO
+from .ct_nets import ZOO, on_device
 from .plan import read_mr
 
 HEAD, ORGANS, QUALITY = "contour-head.safetensors", "contour-organs.safetensors", "contour-quality.json"
 _DERIVED = ((0, 96, 255), (255, 128, 0), (0, 200, 83), (213, 0, 249))
-_MOST = 1024  # channels of a card's network: it is a file of somebody's
 
 
 @dataclass(frozen=True)
@@ -213,15 +211,11 @@ def _net(path: Path, of: ContourNet, device: str) -> tuple[nn.Module, ContourNet
     card = read_card(path)
     config = UNetConfig.of(card["config"])
     told = (tuple(card["config"].get("classes", ())), tuple(card["config"].get("contrasts", ())))
-    if told != (of.classes.names, CONTRASTS) or max(config.outputs, *config.features, config.sharp) > _MOST:
+    if told != (of.classes.names, CONTRASTS):
         raise ValueError(
             f"expected weights of `spindose train contours` with the card that it writes as {path.name}, "
             "got others"
         )
     net = unet(config)
     load_weights(net, path)
-    try:
-        there = net.eval().to(torch.device(device))
-    except (RuntimeError, AssertionError):
-        raise ValueError(f"expected --device such as cpu or cuda, got {device!r} and none such") from None
-    return there, replace(of, net=config, spacing=float(card["config"]["spacing"]))
+    return on_device(net.eval(), device), replace(of, net=config, spacing=float(card["config"]["spacing"]))

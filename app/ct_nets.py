@@ -9,14 +9,13 @@ import torch
 from torch import nn
 
 import models
-from models.unet import UNetConfig, unet
+from models.unet import MOST, UNetConfig, unet
 from models.weights import load_weights, read_card
 from mr2ct.calibration import Calibration, read_calibration
 from mr2ct.regression import N_OUTPUTS, RegressionNet
 
 ZOO = Path(next(iter(models.__path__))) / "zoo"
 INTERVALS = "mr2ct-intervals.json"
-_MOST = 1024  # channels of a card's network: it is a file of somebody's
 
 
 def calibration_of(weights: Sequence[Path], intervals: Path | None = None) -> Calibration | None:
@@ -64,11 +63,12 @@ def read_nets(weights: Sequence[Path] = (), device: str = "cpu") -> tuple[list[n
     for path in paths:
         net = unet(configs[0].net)
         load_weights(net, path)
-        nets.append(_on(net.eval(), device))
+        nets.append(on_device(net.eval(), device))
     return nets, configs[0]
 
 
-def _on(net: nn.Module, device: str) -> nn.Module:
+def on_device(net: nn.Module, device: str) -> nn.Module:
+    """A network on a device; a ValueError where there is none such."""
     try:
         return net.to(torch.device(device))
     except (RuntimeError, AssertionError):
@@ -84,7 +84,7 @@ def _config(card: Mapping[str, Any]) -> RegressionNet:
         a, b, c = (int(n) for n in told.pop("window"))
         net = UNetConfig(**{**told, "features": tuple(told["features"])})
         most = max(net.inputs, *net.features, net.sharp, a, b, c)
-        if card["name"] != "mr2ct" or most > _MOST or net.outputs != N_OUTPUTS:
+        if card["name"] != "mr2ct" or most > MOST or net.outputs != N_OUTPUTS:
             raise ValueError  # noqa: TRY301
         return replace(RegressionNet(), spacing=spacing, shape=(i, j, k), net=net, window=(a, b, c))
     except (KeyError, TypeError, ValueError):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .sound import sound
 
+MOST = 1024  # channels of a network that a card may tell of
 MULTIPLE = 32  # sides of an input are whole numbers of these
 _CELL = 2
 
@@ -70,15 +71,19 @@ class UNetConfig:
         Raises
         ------
         ValueError
-            If it says too little, or what no network has.
+            If it says too little, what no network has, or a network of more than :data:`MOST` channels: a
+            card is a file of somebody's.
         """
         try:
             said = {f.name: config[f.name] for f in fields(cls) if f.name in config}
-            return cls(**{**said, "features": tuple(said["features"])})
+            found = cls(**{**said, "features": tuple(said["features"])})
         except (KeyError, TypeError):
             raise ValueError(
                 "expected a card whose config tells inputs, outputs and features, got another"
             ) from None
+        if max(found.inputs, found.outputs, *found.features, found.sharp) > MOST:
+            raise ValueError(f"expected a network of at most {MOST} channels, got more in its card")
+        return found
 
 
 class CellUNet(nn.Module):
