@@ -11,7 +11,7 @@ from imaging.case import Case
 from imaging.folder import read_case, write_case
 from imaging.grid import Grid, around
 from imaging.intensity import correct_bias, head_mask
-from imaging.register import fit
+from imaging.register import align, moved_maps
 from imaging.resample import resample
 from imaging.volume import Volume
 from mr2ct.bulk import to_ct
@@ -20,6 +20,7 @@ from mr2ct.convert import predicted
 from mr2ct.domain import expect_head_scan
 from mr2ct.tissue_classes import classify
 from synth.anatomy import anatomy
+from synth.partitions import partitions
 
 from .console import Progress
 from .ct_nets import INTERVALS, ZOO, calibration_of, read_nets, shipped
@@ -27,7 +28,7 @@ from .examined import examined, expect_adult, judged
 from .request import Request
 from .steps import file_hash
 
-SIGMA = "ct_deviation"
+SIGMA, PARTITIONS = "ct_deviation", "partitions"
 _CAUTIONS = "cautions.json"
 _FINEST, _COARSEST = 1.0, 2.0  # mm; CT voxels beyond these change no plan, or change it
 _PRIOR_VOXELS = 1.5  # mm
@@ -41,7 +42,7 @@ class HeadCt:
     Parameters
     ----------
     case
-        Volumes ``ct`` (HU), ``tissues`` (labels) and, where networks made it, ``ct_deviation``.
+        Volumes ``ct`` (HU), ``tissues`` and ``partitions`` (labels), and ``ct_deviation`` of networks.
     cautions
         What its reader must know, one sentence each.
     """
@@ -77,11 +78,14 @@ class Aligned:
         Probability of each tissue by the alignment alone (:func:`imaging.register.fit`).
     tissues
         Labels (:class:`imaging.tissue.Tissue`) that the MRI's own signal tells apart.
+    partitions
+        Flags (:class:`imaging.partition.Partition`) of falx, tentorium and ventricles.
     """
 
     head: Volume
     maps: Volume
     tissues: Volume
+    partitions: Volume
 
 
 def aligned(mr: Volume, progress: Progress) -> Aligned:
@@ -108,9 +112,9 @@ def aligned(mr: Volume, progress: Progress) -> Aligned:
 
 
 def bulk_ct(mr: Volume, progress: Progress) -> Case:
-    """Synthetic CT (HU) and tissues (labels) of one MRI as :func:`aligned` finds them."""
-    tissues = aligned(mr, progress).tissues
-    return Case({"ct": to_ct(tissues), "tissues": tissues})
+    """Synthetic CT (HU), tissues and partitions (labels) of one MRI as :func:`aligned` finds them."""
+    found = aligned(mr, progress)
+    return Case({"ct": to_ct(found.tissues), "tissues": found.tissues, PARTITIONS: found.partitions})
 
 
 def network_ct(
@@ -143,8 +147,9 @@ def network_ct(
     sigma = made.ct.uncertainty if calibration is None else deviation(made.ct, calibration)
     progress("CT numbers", 1.0)
     assert shown.head is not None  # noqa: S101 - there would have been a reason
-    _, tissues = _tissues(shown.even, shown.head, progress)
-    return HeadCt(Case({"ct": made.ct.ct, "tissues": tissues, SIGMA: sigma}), made.cautions)
+    _, tissues, parted = _tissues(shown.even, shown.head, progress)
+    volumes = {"ct": made.ct.ct, "tissues": tissues, PARTITIONS: parted, SIGMA: sigma}
+    return HeadCt(Case(volumes), made.cautions)
 
 
 def head_ct(mr: Volume, request: Request, progress: Progress) -> HeadCt:
@@ -165,11 +170,13 @@ def read(here: Path) -> HeadCt:
     return HeadCt(read_case(here), tuple(json.loads((here / _CAUTIONS).read_text())))
 
 
-def _tissues(mr: Volume, head: Volume, progress: Progress) -> tuple[Volume, Volume]:
+def _tissues(mr: Volume, head: Volume, progress: Progress) -> tuple[Volume, Volume, Volume]:
     progress("anatomy, aligned", 0.0)
-    maps = fit(anatomy(_PRIOR_VOXELS), mr, head)
+    prior = anatomy(_PRIOR_VOXELS)
+    field = align(prior, mr, head)
+    maps = moved_maps(prior, field, mr.grid)
     progress("anatomy, aligned", 1.0)
     progress("tissue classes", 0.0)
     tissues = classify(mr, head, maps)
     progress("tissue classes", 1.0)
-    return maps, tissues
+    return maps, tissues, partitions(field, mr.grid)

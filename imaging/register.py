@@ -125,8 +125,12 @@ def fit(prior: Volume, mr: Volume, head: Volume, deformation: Deformation | None
 
     The prior after :func:`align`, its borders blurred by as much as the alignment may be off.
     """
-    field = align(prior, mr, head, deformation)
-    return warp(tissue_maps(prior, _PRIOR_MM, _PRIOR_BLUR_MM), field, around(mr.grid, (_PRIOR_MM,) * 3))
+    return moved_maps(prior, align(prior, mr, head, deformation), mr.grid)
+
+
+def moved_maps(prior: Volume, field: Volume, grid: Grid) -> Volume:
+    """What :func:`fit` gives, of an alignment that is known."""
+    return warp(tissue_maps(prior, _PRIOR_MM, _PRIOR_BLUR_MM), field, around(grid, (_PRIOR_MM,) * 3))
 
 
 @contextmanager

@@ -99,6 +99,10 @@ class Goal:
         return f"{self.metric} {self.comparison} {self.limit:g} {self.unit}"
 
 
+# Letters of names that AAPM TG-263 has other words for.
+_ALSO_CALLED = {"opticnerve": "opticnrv", "lacrimalgland": "glndlacrimal"}
+
+
 def parse_goal(structure: str, text: str, **fields: object) -> Goal:
     """The goal written as ``D95% >= 95%``, ``Dmean <= 45 Gy`` or ``V12Gy <= 5 cc``.
 
@@ -193,7 +197,7 @@ def parts(metric: str) -> tuple[str, float]:
 
 
 def same_name(name: str, other: str) -> bool:
-    """Whether two structure names differ only in case and punctuation."""
+    """Whether two structure names differ only in case, punctuation or how an organ is also called."""
     return _letters(name) == _letters(other)
 
 
@@ -203,4 +207,7 @@ def about(goals: Sequence[Goal], structure: str) -> tuple[Goal, ...]:
 
 
 def _letters(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    letters = re.sub(r"[^a-z0-9]", "", name.lower())
+    for other, usual in _ALSO_CALLED.items():
+        letters = letters.replace(other, usual)
+    return "opticchiasm" if letters == "chiasm" else letters

@@ -18,6 +18,7 @@ CORTEX = 2.8
 SULCUS_HALF = 0.45
 _DURA_HALF = 0.5  # of falx and tentorium (mm), a millimetre thick (assumed)
 _FALX_GAP = 0.7
+NOTCH_FRONT = 24.0  # y in front of which there is no tentorium (mm)
 
 _LATERAL = [(6.0, -24.0, 6.0), (8.0, -8.0, 17.0), (12.0, 16.0, 19.0), (22.0, 36.0, 8.0)]
 _TEMPORAL = [(22.0, 36.0, 8.0), (30.0, 22.0, -12.0), (28.0, 4.0, -20.0)]
@@ -81,8 +82,17 @@ def tentorium(ax: Field, y: Field) -> Field:
 
 def tent_dura(ax: Field, y: Field, over: Field) -> Mask:
     """Whether the tentorium is here, ``over`` mm above its surface; the brainstem passes its notch."""
-    notch = (ax / 18.0) ** 2 + ((y - 24.0) / 20.0) ** 2
-    return (over.abs() < _DURA_HALF) & (y > 24.0) & (notch > 1)
+    return (over.abs() < _DURA_HALF) & (y > NOTCH_FRONT) & tent_notch(ax, y)
+
+
+def tent_notch(ax: Field, y: Field) -> Mask:
+    """Where the tentorium is, seen from above: all around the notch."""
+    return (ax / 18.0) ** 2 + ((y - NOTCH_FRONT) / 20.0) ** 2 > 1
+
+
+def falx_region(y: Field, z: Field) -> Mask:
+    """Where the falx is, seen from the side: all around the corpus callosum and what lies below it."""
+    return _arch(y, z) > 1
 
 
 def cerebrum(
@@ -128,8 +138,11 @@ def cerebellum(ax: Field, y: Field, z: Field, hull: Field) -> Field:
 
 def _falx(ax: Field, y: Field, z: Field) -> Field:
     # Ends above the corpus callosum, whose upper face is an arch in the midline.
-    arch = (((y - 8.0) / 38.0) ** 2 + ((z - 2.0) / 27.0) ** 2).sqrt()
-    return (ax**2 + ((1 - arch) * 30.0).clamp(min=0) ** 2).sqrt() - _FALX_GAP
+    return (ax**2 + ((1 - _arch(y, z)) * 30.0).clamp(min=0) ** 2).sqrt() - _FALX_GAP
+
+
+def _arch(y: Field, z: Field) -> Field:
+    return (((y - 8.0) / 38.0) ** 2 + ((z - 2.0) / 27.0) ** 2).sqrt()
 
 
 def _insula(ax: Field, y: Field, z: Field) -> Field:

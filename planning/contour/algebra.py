@@ -90,6 +90,17 @@ def combined(text: str, masks: Mapping[str, Mask], grid: Grid) -> Mask:
     return out
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """Structures that an expression names, in its order.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything but structures, margins and signs.
+    """
+    return tuple(word for kind, word in _tokens(text) if kind == "name")
+
+
 def derived(text: str, masks: Mapping[str, Mask], grid: Grid) -> tuple[str, Mask]:
     """The name and the mask of a definition such as ``PRV_Brainstem = Brainstem + 3``.
 

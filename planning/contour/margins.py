@@ -91,8 +91,7 @@ def _grown(mask: Mask, grid: Grid, ways: Ways) -> Mask:
     most = max(mm for way in ways for mm in way)
     if most == 0 or not mask.any():
         return mask.clone()
-    low, high = _reach(mask.numpy(), grid, most)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    box = reached(mask, grid, most)
     grown = oaconvolve(mask.numpy()[box].astype(np.float32), _of_a_voxel(grid, ways, most), mode="same") > 0.5
     out = np.zeros(grid.shape, dtype=bool)
     out[box] = grown
@@ -124,13 +123,12 @@ def _half(away: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return np.divide(away, 2 * steps, out=np.zeros_like(away), where=steps > 0)
 
 
-def _reach(mask: np.ndarray, grid: Grid, margin_mm: float) -> tuple[list[int], list[int]]:
-    """The box of voxels that the margin can reach: distances elsewhere need no work."""
-    low, high = [], []
+def reached(mask: Mask, grid: Grid, margin_mm: float) -> tuple[slice, slice, slice]:
+    """The box of voxels that a margin can reach: distances elsewhere need no work."""
+    ends = []
     for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        used = np.flatnonzero(mask.any(axis=others))
+        used = mask.any(dim=tuple(a for a in range(3) if a != axis)).nonzero()
         steps = int(np.ceil(margin_mm / grid.spacing[axis])) + 1
-        low.append(max(0, int(used[0]) - steps))
-        high.append(min(grid.shape[axis], int(used[-1]) + steps + 1))
-    return low, high
+        ends.append((max(0, int(used[0]) - steps), min(grid.shape[axis], int(used[-1]) + steps + 1)))
+    i, j, k = (slice(*of) for of in ends)
+    return i, j, k

@@ -4,6 +4,8 @@ Margins of the ESTRO-EANO guideline for glioblastoma (Niyazi et al., Radiother. 
 (2023)): CTV = GTV + 15 mm inside the brain, PTV = CTV + 3 mm.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -12,6 +14,7 @@ from imaging.shapes import Mask, Point
 from imaging.structures import RoiType, Structure, StructureSet
 from imaging.warp import lattice
 
+from .barriers import Barriers, kept_within
 from .margins import expand
 
 CTV_MARGIN_MM = 15.0
@@ -44,9 +47,16 @@ def sphere(grid: Grid, center: Point, radius_mm: float) -> Mask:
     return _some((away <= radius_mm).reshape(grid.shape), "target")
 
 
-def gtv_to_ctv(gtv: Mask, brain: Mask, grid: Grid, margin_mm: float = CTV_MARGIN_MM) -> Mask:
-    """The GTV with its margin, kept inside the brain; the GTV itself is never cut."""
-    return (expand(_some(gtv, "GTV"), grid, margin_mm) & brain) | gtv
+def gtv_to_ctv(
+    gtv: Mask,
+    brain: Mask,
+    grid: Grid,
+    margin_mm: float = CTV_MARGIN_MM,
+    walls: Mapping[str, Mask] | None = None,
+    barriers: Barriers | None = None,
+) -> Mask:
+    """The GTV with its margin, cut at barriers as :func:`planning.contour.barriers.kept_within` does."""
+    return kept_within(_some(gtv, "GTV"), brain, grid, margin_mm, walls or {}, barriers or Barriers())
 
 
 def ctv_to_ptv(ctv: Mask, grid: Grid, margin_mm: float = PTV_MARGIN_MM) -> Mask:
@@ -60,6 +70,8 @@ def add_target(
     ctv_margin_mm: float = CTV_MARGIN_MM,
     ptv_margin_mm: float = PTV_MARGIN_MM,
     prescription_gy: float | None = None,
+    walls: Mapping[str, Mask] | None = None,
+    barriers: Barriers | None = None,
 ) -> StructureSet:
     """The structures with GTV, CTV and PTV drawn last; the PTV carries the prescription.
 
@@ -73,6 +85,10 @@ def add_target(
         Margins (mm).
     prescription_gy
         Total dose prescribed to the PTV.
+    walls
+        Falx, tentorium and ventricles, as :func:`planning.contour.barriers.walls` gives them.
+    barriers
+        Which of them, and the bone, cut the CTV; all with none given.
 
     Raises
     ------
@@ -88,7 +104,7 @@ def add_target(
     body = structures.mask("Body")
     _in_body(_some(gtv, "target"), body, grid)
     gtv = gtv & body
-    ctv = gtv_to_ctv(gtv, structures.mask("Brain"), grid, ctv_margin_mm)
+    ctv = gtv_to_ctv(gtv, structures.mask("Brain"), grid, ctv_margin_mm, walls, barriers) & body
     ptv = ctv_to_ptv(ctv, grid, ptv_margin_mm) & body
     drawn = dict(structures.structures)
     for kind, mask in ((RoiType.GTV, gtv), (RoiType.CTV, ctv), (RoiType.PTV, ptv)):

@@ -10,6 +10,8 @@ from imaging.grid import Grid
 from imaging.shapes import Mask
 from imaging.structures import RoiType, Structure, StructureSet
 
+from .algebra import combined, names_in
+
 BRAIN = Path(__file__).parent / "templates" / "brain.toml"
 _LONGEST = 64  # characters of an ROI Name (DICOM PS3.5, LO)
 _LARGEST = 1_000_000  # bytes of a template
@@ -22,7 +24,7 @@ class Entry:
     Parameters
     ----------
     of
-        What was contoured.
+        What was contoured, or what is made of it: ``Brainstem + 3`` (:mod:`planning.contour.algebra`).
     name
         What it is called.
     kind
@@ -94,11 +96,16 @@ def structure_set(
     grid
         Where they lie.
     template
-        How each is written.
+        How each is written; one made of others is left out where one of these is not there, or it is empty.
     frame
         Frame of reference.
     """
-    drawn = {e.name: Structure(masks[e.of], e.kind, e.color) for e in template if e.of in masks}
+    drawn = {}
+    for e in template:
+        if e.of in masks:
+            drawn[e.name] = Structure(masks[e.of], e.kind, e.color)
+        elif set(names_in(e.of)) <= set(masks) and bool((mask := combined(e.of, masks, grid)).any()):
+            drawn[e.name] = Structure(mask, e.kind, e.color)
     return StructureSet(grid, drawn, frame)
 
 
@@ -110,6 +117,8 @@ def _entry(table: Any) -> Entry:
         raise ValueError(f"expected a color of three whole numbers, got {color!r}")
     if {type(table["is"]), type(table["name"])} != {str}:
         raise ValueError(f"expected words for is and name, got {table['is']!r} and {table['name']!r}")
+    if not names_in(table["is"]):
+        raise ValueError(f"expected a structure, or what is made of some, got {table['is']!r}")
     kinds = [kind.value for kind in RoiType]
     if table["type"] not in kinds:
         raise ValueError(f"expected a type of {', '.join(kinds)}, got {table['type']!r} of {table['name']}")

@@ -35,7 +35,9 @@ def maps(made: Case) -> Volume:
 def registered(made: Case, maps: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     """A registration that has found its place, coarse: the true one takes a minute."""
     monkeypatch.setattr("app.head_ct.anatomy", lambda _mm: made.volumes["labels"])
-    monkeypatch.setattr("app.head_ct.fit", lambda _prior, _mr, _head: maps)
+    still = Volume(torch.zeros(3, *maps.grid.shape), maps.grid, Quantity.DISPLACEMENT)
+    monkeypatch.setattr("app.head_ct.align", lambda _prior, _mr, _head: still)
+    monkeypatch.setattr("app.head_ct.moved_maps", lambda _prior, _field, _grid: maps)
 
 
 def run(*words: object) -> tuple[int, str, str]:

@@ -61,6 +61,6 @@ def test_cautions_are_kept_beside_the_ct(tmp_path: Path) -> None:
 def test_bulk_densities_are_there_for_what_networks_refuse() -> None:
     """Without what they may be off by, which nobody knows."""
     made = bulk_ct(bottle(), quiet).volumes
-    assert set(made) == {"ct", "tissues"}
-    assert made["ct"].grid == made["tissues"].grid
+    assert set(made) == {"ct", "tissues", "partitions"}
+    assert made["ct"].grid == made["tissues"].grid == made["partitions"].grid
     assert float(made["ct"].data.max()) > 1000  # a skull all the same

@@ -7,7 +7,7 @@ import pytest
 
 from planning.check.dvh import Dvh
 from planning.check.judge import as_json, judge, limit_of
-from planning.goals import Comparison, Goal, about, brain_goals, parse_goal, read_sheet
+from planning.goals import Comparison, Goal, about, brain_goals, parse_goal, read_sheet, same_name
 from planning.plan import Prescription
 
 RX = Prescription(60.0, 30)
@@ -138,6 +138,16 @@ def test_every_entry_of_the_brain_sheet_has_a_source_a_flag_and_a_priority():
 )
 def test_the_brain_sheet_holds_every_goal_of_the_consensus_on_file(structure, text):
     assert text in {goal.text for goal in about(brain_goals(), structure)}
+
+
+def test_organs_are_found_by_other_names_too():
+    for name, other in (
+        ("OpticNrv_L", "Optic Nerve L"),
+        ("Glnd_Lacrimal_R", "LacrimalGland_R"),
+        ("OpticChiasm", "chiasm"),
+    ):
+        assert same_name(name, other)
+    assert not same_name("OpticNrv_L", "OpticNerve_R")
 
 
 def test_a_sheet_with_an_unknown_word_is_refused():
