@@ -13,6 +13,7 @@ from .shapes import Mask
 from .structures import StructureSet
 from .volume import Quantity, Volume
 
+_RESEARCH = "Research use only: not a medical device."
 _SNAP = """################################################
 # ITK-SnAP Label Description File
 # File format:
@@ -23,7 +24,7 @@ _SNAP = """################################################
 """
 
 
-def write_seg_nrrd(structures: StructureSet, path: Path) -> None:
+def write_seg_nrrd(structures: StructureSet, path: Path, mark: str = "") -> None:
     """A segmentation of 3D Slicer; structures that overlap lie in layers of their own.
 
     Each is a segment with its name and colour (3D Slicer's documentation, "Segmentation file format").
@@ -34,6 +35,8 @@ def write_seg_nrrd(structures: StructureSet, path: Path) -> None:
         What to write.
     path
         A file whose name ends in ``.seg.nrrd``.
+    mark
+        What the header says beside that it is for research.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def write_seg_nrrd(structures: StructureSet, path: Path) -> None:
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
-        "Comment": "Research use only: not a medical device.",
+        "Comment": " ".join(filter(None, (mark, _RESEARCH))),
     }
     extent = " ".join(f"0 {n - 1}" for n in structures.grid.shape)
     for n, ((name, s), (layer, value)) in enumerate(zip(structures.structures.items(), places, strict=True)):
@@ -72,7 +75,7 @@ def write_seg_nrrd(structures: StructureSet, path: Path) -> None:
         nrrd.write(str(part), layers, header)
 
 
-def write_labels(structures: StructureSet, path: Path, description: Path) -> None:
+def write_labels(structures: StructureSet, path: Path, description: Path, mark: str = "") -> None:
     """A label map (NIfTI) and the description of its labels that ITK-SNAP reads.
 
     A voxel has one label: that of its smallest structure. Labels count from 1 in the structures' order.
@@ -85,6 +88,8 @@ def write_labels(structures: StructureSet, path: Path, description: Path) -> Non
         The NIfTI file.
     description
         The text file.
+    mark
+        What both say beside that it is for research.
 
     Raises
     ------
@@ -96,13 +101,13 @@ def write_labels(structures: StructureSet, path: Path, description: Path) -> Non
     by_size = sorted(range(len(some)), key=lambda n: -int(some[n].mask.sum()))
     for n in by_size:
         labels[some[n].mask] = n + 1
-    write_nifti(Volume(labels[None], structures.grid, Quantity.LABEL, structures.frame), path)
+    write_nifti(Volume(labels[None], structures.grid, Quantity.LABEL, structures.frame), path, mark)
     lines = [
         f'{n:5d} {s.color[0]:5d} {s.color[1]:4d} {s.color[2]:4d}        1  1  1    "{name}"'
         for n, (name, s) in enumerate(structures.structures.items(), start=1)
     ]
     with whole_file(description) as part:
-        part.write_text(_SNAP + "\n".join(lines) + "\n", encoding="utf-8")
+        part.write_text((f"# {mark}\n" if mark else "") + _SNAP + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _some(structures: StructureSet) -> list:  # type: ignore[type-arg]
