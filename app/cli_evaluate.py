@@ -5,9 +5,13 @@ from typing import Annotated
 
 import typer
 
+from .cli_evaluate_contours import evaluate_contours
 from .console import answer, one_sentence, progress_bar
 
-evaluate_app = typer.Typer(help="Figures of a plan or a dose, for people and programs.", no_args_is_help=True)
+evaluate_app = typer.Typer(
+    help="Figures of a plan, a dose, a CT or contours, for people and programs.", no_args_is_help=True
+)
+evaluate_app.command("contours")(evaluate_contours)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Structures = Annotated[
