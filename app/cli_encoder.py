@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .cli_tracking import Track
 from .console import answer, one_sentence, progress_bar, run_folder
 
 
@@ -16,6 +17,7 @@ def encoder(
     held_out: Annotated[float, typer.Option(help="Share of blocks that training never sees.")] = 0.15,
     seed: Annotated[int, typer.Option(min=0, help="Of split, samples and first weights.")] = 0,
     device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
+    track: Track = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Train the encoder whose features judge synthetic slices.
@@ -24,12 +26,14 @@ def encoder(
     `spindose synth evaluate --extractor encoder` with your folders.
     """
     with one_sentence(), progress_bar() as progress:
+        from .trackers import tracked
         from .train import parse_budget
         from .train_encoder import EncoderRun, budgeted, train_encoder
 
         folder = run_folder(out, resume, "checkpoint")
         run = budgeted(EncoderRun(held_out=held_out, seed=seed), parse_budget(budget))
-        took = train_encoder(run, data, folder, progress, device)
+        with tracked(track, folder) as trackers:
+            took = train_encoder(run, data, folder, progress, device, trackers)
     told, found = took["class_accuracy"], took["copies_found"]
     lines = [
         f"Trained {took['steps']} steps in {took['seconds']:.0f} s; weights, card and curve are written.",

@@ -9,6 +9,8 @@ import typer
 from .cli_contours import contours
 from .cli_encoder import encoder
 from .cli_intervals import intervals
+from .cli_quality import quality
+from .cli_tracking import Track
 from .console import answer, one_sentence, progress_bar, run_folder
 
 train_app = typer.Typer(help="Networks trained on synthetic cohorts or on your data.", no_args_is_help=True)
@@ -31,7 +33,6 @@ _StartWeights = Annotated[Path | None, typer.Option(help="Weights (.safetensors)
 _Render = Annotated[
     float, typer.Option(help="Share of the source of volumes that renders the labels, 0 to below 1.")
 ]
-_Track = Annotated[bool, typer.Option("--track", help="TensorBoard's curves beside the picture.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
@@ -48,6 +49,7 @@ def tissues(
     start: _StartWeights = None,
     seed: Annotated[int, typer.Option(min=0, help="Of heads, samples and first weights.")] = 0,
     device: _Device = "cpu",
+    track: Track = "auto",
     as_json: _AsJson = False,
 ) -> None:
     """Train a network that names the tissues of a head in any MRI, on synthetic heads alone.
@@ -58,6 +60,7 @@ def tissues(
     with one_sentence(), progress_bar() as progress:
         from dataclasses import replace
 
+        from .trackers import tracked
         from .train import TissueRun, budgeted, parse_budget, together, train_tissues
 
         folder = run_folder(out, resume, "heads.safetensors")
@@ -66,7 +69,8 @@ def tissues(
         run = replace(run, heads=replace(run.heads, count=heads, seed=seed))
         given = _given(anatomy)
         data = "built-in anatomy" + (f" and {len(given)} given heads" if given else "")
-        took = train_tissues(run, folder, progress, given, data, device)
+        with tracked(track, folder) as trackers:
+            took = train_tissues(run, folder, progress, given, data, device, trackers)
     lines = [
         f"Trained {took['steps']} steps in {took['seconds']:.0f} s; weights, card and curve are written."
     ]
@@ -97,6 +101,7 @@ def mr2ct(
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of samples and first weights.")] = 0,
     device: _Device = "cpu",
+    track: Track = "auto",
     as_json: _AsJson = False,
 ) -> None:
     """Train a network that makes a CT of MRI, on synthetic pairs; runs of several seeds are an ensemble.
@@ -112,6 +117,7 @@ def mr2ct(
     with one_sentence(), progress_bar() as progress:
         from dataclasses import replace
 
+        from .trackers import tracked
         from .train import parse_budget
         from .train_mr2ct import PAIRS, Mr2ctRun, train_mr2ct
 
@@ -122,7 +128,8 @@ def mr2ct(
         )
         given = _given(anatomy)
         told = "built-in anatomy" + (f" and {len(given)} given heads" if given else "")
-        took = train_mr2ct(run, folder, progress, given, told, device, data or [])
+        with tracked(track, folder) as trackers:
+            took = train_mr2ct(run, folder, progress, given, told, device, data or [], trackers)
     lines = [
         f"Trained {took['steps']} steps in {took['seconds']:.0f} s; weights, card and curve are written.",
         *_of_pairs(took),
@@ -160,7 +167,7 @@ def diffusion(
     labels: _Labels = False,
     start: _Start = None,
     render: _Render = 0.0,
-    track: _Track = False,
+    track: Track = "auto",
     as_json: _AsJson = False,
 ) -> None:
     """Train a diffusion generator: flow matching with shortcuts, drawn from in 1 to 4 steps.
@@ -193,7 +200,7 @@ def gan(
     device: _Device = "cpu",
     labels: _Labels = False,
     start: _Start = None,
-    track: _Track = False,
+    track: Track = "auto",
     as_json: _AsJson = False,
 ) -> None:
     """Train a GAN with the same network, which draws in a single step.
@@ -214,18 +221,19 @@ def _generator(
     resume: Path | None,
     budget: str,
     device: str,
-    track: bool,
+    track: str,
     as_json: bool,
 ) -> None:
     """Trains what is wanted: fields of `app.train_generator.GeneratorRun`, which is slow to import."""
     with one_sentence(), progress_bar() as progress:
+        from .trackers import tracked
         from .train import parse_budget
-        from .train_generator import GeneratorRun, tracker, train_generator
+        from .train_generator import GeneratorRun, train_generator
 
         folder = run_folder(out, resume, "checkpoint", "volumes")
         run = GeneratorRun(budget_s=parse_budget(budget), **wanted)
-        trackers = [tracker(folder)] if track else []
-        took = train_generator(run, data, folder, progress, device, trackers)
+        with tracked(track, folder) as trackers:
+            took = train_generator(run, data, folder, progress, device, trackers)
     lines = [
         f"Trained {took['steps']} steps in {took['seconds']:.0f} s; pipeline, card and sheets are written."
     ]
@@ -241,3 +249,4 @@ def _given(anatomy: Path | None) -> tuple:  # type: ignore[type-arg]
 train_app.command("contours")(contours)
 train_app.command("encoder")(encoder)
 train_app.command("intervals")(intervals)
+train_app.command("quality")(quality)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from imaging.atomic import whole_file
 
+LOSSES = "losses.png"  # beside every card, which names it
 _MEAN_OF = 50
 _NOT_LOSSES = ("step", "seconds", "rate")
 

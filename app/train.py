@@ -6,6 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from accelerate.tracking import GeneralTracker
+
 from models.weights import save_weights
 from mr2ct.tissue_net import TissueNet, train
 from synth.on_the_fly import OnTheFly
@@ -13,7 +15,7 @@ from synth.randomisation import Randomisation
 from synth.subject import Subject
 
 from .console import RESEARCH_ONLY, Progress
-from .curves import draw_losses
+from .curves import LOSSES, draw_losses
 from .training_heads import Heads, kept_library
 
 _LIMITS = (
@@ -79,6 +81,7 @@ def train_tissues(
     given: Sequence[Subject] = (),
     data: str = "built-in anatomy",
     device: str = "cpu",
+    trackers: Sequence[GeneralTracker] = (),
 ) -> Mapping[str, Any]:
     """Trains the tissue network into ``out``; an earlier run there is gone on with.
 
@@ -96,6 +99,8 @@ def train_tissues(
         Where they come from, for the card.
     device
         Where it trains.
+    trackers
+        Accelerate's, told every loss.
 
     Returns
     -------
@@ -108,9 +113,10 @@ def train_tissues(
     if device != "cpu":  # samples are made where the library is, by the process that trains
         recipe = replace(recipe, fit=replace(recipe.fit, workers=0))
     samples = OnTheFly(library, run.samples, run.seed)
-    net, took = train(recipe, samples, out / "checkpoint", progress, device, run.seed, run.start)
+    folder = out / "checkpoint"
+    net, took = train(recipe, samples, folder, progress, device, run.seed, run.start, trackers)
     save_weights(net.state_dict(), card(run, took, data), out / "tissues.safetensors")
-    draw_losses(out / "checkpoint" / "losses.jsonl", out / "losses.png")
+    draw_losses(folder / "losses.jsonl", out / LOSSES)
     return took
 
 
@@ -128,6 +134,7 @@ def card(run: TissueRun, took: Mapping[str, Any], data: str) -> dict[str, Any]:
         "budget": dict(took),
         "metrics": {"training_loss": took["loss"]},
         "limits": _LIMITS + RESEARCH_ONLY,
+        "losses": LOSSES,
         "run": asdict(run) | {"start": run.start.name if run.start else None},
         "version": version("spindose"),
     }

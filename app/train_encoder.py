@@ -1,7 +1,7 @@
 """``spindose train encoder``: slices and the contrastive recipe joined, with the card of what comes out."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.tracking import GeneralTracker
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -20,7 +21,7 @@ from synth.on_the_fly import generator_of
 from synth.privacy.control import near_copies
 
 from .console import RESEARCH_ONLY, Progress
-from .curves import draw_losses
+from .curves import LOSSES, draw_losses
 from .evaluate_synthetic import classes_of_neighbours
 from .extractors import SLICES
 from .slice_examples import pictures
@@ -97,7 +98,12 @@ class Rounds(Dataset[dict[str, Tensor]]):
 
 
 def train_encoder(
-    run: EncoderRun, data: Path, out: Path, progress: Progress, device: str = "cpu"
+    run: EncoderRun,
+    data: Path,
+    out: Path,
+    progress: Progress,
+    device: str = "cpu",
+    trackers: Sequence[GeneralTracker] = (),
 ) -> Mapping[str, Any]:
     """Trains the encoder into ``out``; an earlier run there is gone on with.
 
@@ -113,6 +119,8 @@ def train_encoder(
         Called with what happens and the share that is done.
     device
         Where it trains.
+    trackers
+        Accelerate's, told every loss.
 
     Returns
     -------
@@ -125,11 +133,12 @@ def train_encoder(
     recipe = replace(run.recipe, n_classes=len(slices.names))
     watch = partial(_watched, learnt=learnt, held_out=held_out, seed=run.seed)
     samples = Rounds(learnt, run.seed)
-    net, took = train(recipe, samples, out / "checkpoint", progress, device, run.seed, watch)
+    folder = out / "checkpoint"
+    net, took = train(recipe, samples, folder, progress, device, run.seed, watch, trackers)
     metrics = held_out_figures(net, learnt, held_out, run.seed)
     path = out / SLICES
     save_encoder(net.cpu(), card(run, took, metrics, learnt, held_out), path)
-    draw_losses(out / "checkpoint" / "losses.jsonl", out / "losses.png")
+    draw_losses(folder / "losses.jsonl", out / LOSSES)
     return {**took, **metrics, "weights_sha256": weights_hash(path)}
 
 
@@ -199,6 +208,7 @@ def card(
         "metrics": dict(metrics),
         "limits": "Figures compare only among those made with these very weights. Blind by training to "
         "small turns, shifts, zooms, mirroring and linear brightness. " + RESEARCH_ONLY,
+        "losses": LOSSES,
         "run": asdict(run),
         "version": version("spindose"),
     }

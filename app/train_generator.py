@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.tracking import GeneralTracker, TensorBoardTracker
-from accelerate.utils import is_tensorboard_available
+from accelerate.tracking import GeneralTracker
 from torch import Tensor, nn
 
 from imaging.atomic import whole_file
@@ -23,7 +22,7 @@ from synth import adversarial, diffusion
 from synth.collapse import Collapse, Diversity, collapse
 
 from .console import RESEARCH_ONLY, Progress
-from .curves import draw_losses
+from .curves import LOSSES, draw_losses
 from .drawer import USUAL, starting_render
 from .generator_material import Material, slice_material, volume_material
 from .generator_sheet import sheet
@@ -148,21 +147,8 @@ def train_generator(
     pipeline = GeneratorPipeline(net)
     pipeline.card = card(run, took, material)
     pipeline.save_pretrained(out / "pipeline", half=True)
-    draw_losses(out / "checkpoint" / "losses.jsonl", out / "losses.png")
+    draw_losses(out / "checkpoint" / "losses.jsonl", out / LOSSES)
     return {**took, "weights": fingerprint(out / "pipeline")}
-
-
-def tracker(folder: Path) -> GeneralTracker:
-    """TensorBoard's curves, in ``folder/tensorboard``.
-
-    Raises
-    ------
-    ValueError
-        If TensorBoard is not installed.
-    """
-    if not is_tensorboard_available():
-        raise ValueError("expected TensorBoard to track with, got none; pip install 'spindose[tracking]'")
-    return TensorBoardTracker("tensorboard", str(folder))
 
 
 def _material(run: GeneratorRun, data: Sequence[Path], out: Path, progress: Progress) -> Material:
@@ -327,6 +313,7 @@ def card(run: GeneratorRun, took: Mapping[str, Any], material: Material) -> dict
         "budget": {name: took[name] for name in ("steps", "seconds")},
         "metrics": {"training_loss": took["loss"], **took["shown"]},
         "limits": "What it draws was never a patient's anatomy to rely on. " + RESEARCH_ONLY,
+        "losses": f"../{LOSSES}",
         "run": {**asdict(run), "start": None},  # a path tells of a machine
         "version": version("spindose"),
     }

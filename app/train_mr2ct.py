@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from accelerate.tracking import GeneralTracker
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -25,7 +26,7 @@ from synth.randomisation import ANY, Randomisation
 from synth.subject import Subject
 
 from .console import RESEARCH_ONLY, Progress
-from .curves import draw_losses
+from .curves import LOSSES, draw_losses
 from .paired_cases import paired_cases
 from .paired_material import Material, prepare_pairs, split_patients
 from .paired_score import scored
@@ -131,6 +132,7 @@ def train_mr2ct(
     data: str = "built-in anatomy",
     device: str = "cpu",
     real: Sequence[Path] = (),
+    trackers: Sequence[GeneralTracker] = (),
 ) -> Mapping[str, Any]:
     """Trains the network into ``out``; an earlier run there is gone on with.
 
@@ -151,6 +153,8 @@ def train_mr2ct(
     real
         Folders of real pairs (:mod:`app.paired_cases`) to mix in; the segmenter of CTs, which learns from
         labels, sees synthetic ones alone.
+    trackers
+        Accelerate's, told every loss.
 
     Returns
     -------
@@ -184,7 +188,8 @@ def train_mr2ct(
         there = RealPairs([p.path for p in material.training], run.samples, run.seed, device)
         samples = Mixed(pairs, there, run.real, run.seed)
     learn = RECIPES[run.kind]
-    made = learn(run.recipe, samples, out / "checkpoint", progress, device, run.seed, run.start, features)
+    folder = out / "checkpoint"
+    made = learn(run.recipe, samples, folder, progress, device, run.seed, run.start, features, trackers)
     if run.kept and run.start is not None:
         mix_with(made.net, run.start, run.kept)
     took = made.took
@@ -193,7 +198,7 @@ def train_mr2ct(
         took = {**took, "pairs": _told(material), "held_out": held_out}
     weights = out / (f"{FLOW}.safetensors" if made.name == FLOW else WEIGHTS)
     save_weights(made.net.state_dict(), card(run, made, took, data, material), weights)
-    draw_losses(out / "checkpoint" / "losses.jsonl", out / "losses.png")
+    draw_losses(folder / "losses.jsonl", out / LOSSES)
     return {**took, "weights": str(weights)}
 
 
@@ -255,6 +260,7 @@ def card(
         "budget": {name: took[name] for name in ("steps", "seconds", "loss") if name in took},
         "metrics": {"training_loss": took["loss"], **held_out},
         "limits": (mixed["limits"] if mixed else _LIMITS) + RESEARCH_ONLY,
+        "losses": LOSSES,
         "run": _of_run(run, mixed is not None),
         "version": version("spindose"),
     }

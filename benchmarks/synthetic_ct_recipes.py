@@ -187,6 +187,7 @@ def train_all(asked: Asked) -> None:
             seed,
             asked.start,
             features if with_features else None,
+            (),
         )
         card = made.card() | {
             "data": f"{len(library.labels)} synthetic heads",

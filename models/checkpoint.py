@@ -17,10 +17,11 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 class Part:
-    """A network in training, with its optimiser and the average of its weights."""
+    """A network in training, with its optimiser, the average of its weights, and the best there was of it."""
 
     def __init__(self, net: nn.Module, optimiser: torch.optim.Optimizer, average: EMAModel) -> None:
         self.net, self.optimiser, self.average = net, optimiser, average
+        self.best: list[Tensor] | None = None
 
     def weights(self) -> list[nn.Parameter]:
         """Its parameters, in order."""
@@ -33,6 +34,7 @@ def keep(parts: Mapping[str, Part], state: Mapping[str, Any], folder: Path) -> N
     for name, part in parts.items():
         tensors |= {f"{name}/net/{k}": v for k, v in part.net.state_dict().items()}
         tensors |= {f"{name}/average/{n}": v for n, v in enumerate(part.average.shadow_params)}
+        tensors |= {f"{name}/best/{n}": v for n, v in enumerate(part.best or ())}
         for n, moments in part.optimiser.state_dict()["state"].items():
             tensors |= {f"{name}/optimiser/{n}/{k}": v for k, v in moments.items()}
     whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
@@ -76,6 +78,9 @@ def _fill(part: Part, found: Mapping[str, Tensor]) -> None:
     part.net.load_state_dict({k.removeprefix("net/"): v for k, v in found.items() if k.startswith("net/")})
     for number, shadow in enumerate(part.average.shadow_params):
         shadow.copy_(found[f"average/{number}"])
+    if "best/0" in found:
+        like = part.average.shadow_params
+        part.best = [found[f"best/{n}"].to(shadow.device) for n, shadow in enumerate(like)]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, t in found.items():
         if key.startswith("optimiser/"):

@@ -4,32 +4,32 @@ Processes are Accelerate's: started with ``accelerate launch``, each sees its sh
 gradients are averaged before each step, so that the batch means the same on one device as on eight.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.tracking import GeneralTracker
-from accelerate.utils import broadcast, reduce
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from .checkpoint import Part, keep, kept_state, restore
 from .muon import Muon
+from .processes import agreed, average_gradients
+from .watch import LOSS, Looks, Nets, Watch, give_best, keep_best, mode, note, watched
+
+__all__ = ["Batch", "Fit", "Losses", "Nets", "Watch", "fit"]
 
 Batch = dict[str, Tensor]
-Nets = Mapping[str, nn.Module]
 # The parts of a batch's training, one after the other: whose optimiser steps, and on what loss.
 Losses = Callable[[Nets, Batch, torch.Generator], Iterator[tuple[str, Tensor]]]
-# Looks at the averaged networks after so many steps; what it finds is logged.
-Watch = Callable[[Nets, int], Mapping[str, float]]
 
+_LOSSES = "losses.jsonl"
 _PATIENCE = 20  # steps whose loss may be NaN before training is given up
 
 
@@ -55,6 +55,11 @@ class Fit:
         Seconds between checkpoints.
     watch_s
         Seconds between looks at what the networks do.
+    watch_steps
+        Steps between them instead; 0 to go by seconds.
+    patience
+        Looks in a row whose loss is no less than the least one before training stops early and gives the
+        weights that had it (Prechelt, "Early stopping - but when?", 1998); 0 to train to the end.
     workers
         Processes that make samples; 0 makes them between steps.
     muon
@@ -76,6 +81,8 @@ class Fit:
     average: float = 0.99
     checkpoint_s: float = 120.0
     watch_s: float = 300.0
+    watch_steps: int = 0
+    patience: int = 0
     workers: int = 0
     muon: bool = False
 
@@ -87,7 +94,7 @@ class Fit:
 
 
 # What may change between resumptions without making it another training.
-_FREE = ("steps", "budget_s", "workers", "checkpoint_s", "watch_s")
+_FREE = ("steps", "budget_s", "workers", "checkpoint_s", "watch_s", "watch_steps", "patience")
 
 
 @dataclass
@@ -95,6 +102,7 @@ class _Run:
     step: int = 0
     seconds: float = 0.0
     lost: int = 0
+    looks: Looks = field(default_factory=Looks)
 
 
 def fit(
@@ -142,51 +150,95 @@ def fit(
     Returns
     -------
     Mapping
-        ``steps``, ``seconds``, and the mean of each step's summed losses over the last fifty.
+        ``steps``, ``seconds``, and the mean of each step's summed losses over the last fifty; with patience
+        the ``best_watched_loss``, which is that of the weights that are left in the networks.
 
     Raises
     ------
     ValueError
-        If the loss stays NaN, a checkpoint belongs to another training, or the batch can't be shared.
+        If the loss stays NaN, a checkpoint belongs to another training, the batch can't be shared, or a
+        training that may stop early has nothing to be stopped by.
     """
     here = PartialState()
-    if how.batch % here.num_processes:
-        raise ValueError(
-            f"expected a batch that {here.num_processes} processes can share evenly, got {how.batch}"
-        )
+    _expect_fair(how, watch, here)
     folder.mkdir(parents=True, exist_ok=True)
     parts = {name: _part(net, how) for name, net in nets.items()}
     run = _resumed(parts, how, folder)
-    started, kept, watched = time.monotonic() - run.seconds, time.monotonic(), time.monotonic()
+    started, kept, looked = time.monotonic() - run.seconds, time.monotonic(), time.monotonic()
     noted: list[float] = []
-    _mode(nets, train=True)
+    mode(nets, train=True)
     for batch in _batches(samples, how, run, next(iter(parts.values())), here):
-        if _done(run, how):
+        if _done(run, how, here):
             break
         values = _step(parts, batch, losses, how, run, _generator(seed, run.step, here, batch), paces or {})
         run.step += 1
-        run.seconds = _agreed(time.monotonic() - started, here)
+        run.seconds = agreed(time.monotonic() - started, here)
         noted.append(sum(values.values()))
         title = f"Training, loss {sum(noted[-50:]) / len(noted[-50:]):.3f}"
         progress(title, min(_share(run, how), 1.0))
         if here.is_main_process:
             more = values if len(values) > 1 else {}
-            _note(folder / "losses.jsonl", run, {"loss": noted[-1], **more}, trackers)
-            if watch and time.monotonic() - watched > how.watch_s:
-                _note(folder / "watch.jsonl", run, _watched(parts, watch, run), trackers)
-                watched = time.monotonic()
+            note(folder / _LOSSES, run.step, run.seconds, {LOSS: noted[-1], **more}, trackers)
+            if watch and _due(how, run, looked):
+                _look(parts, run, how, watched(parts, watch, run.step), folder, trackers)
+                looked = time.monotonic()
             if time.monotonic() - kept > how.checkpoint_s:
                 _keep(parts, run, how, folder)
                 kept = time.monotonic()
     if here.is_main_process:
         _keep(parts, run, how, folder)
+    _give(parts, run, how, watch, folder, trackers)
+    took = {"steps": run.step, "seconds": round(run.seconds, 1), "loss": _mean(noted[-50:])}
+    return took | ({"best_watched_loss": run.looks.best} if how.patience else {})
+
+
+def _expect_fair(how: Fit, watch: Watch | None, here: PartialState) -> None:
+    if how.batch % here.num_processes:
+        raise ValueError(
+            f"expected a batch that {here.num_processes} processes can share evenly, got {how.batch}"
+        )
+    if how.patience and watch is None:
+        raise ValueError("expected something to watch for training to stop early by, got nothing")
+
+
+def _give(
+    parts: Mapping[str, Part],
+    run: _Run,
+    how: Fit,
+    watch: Watch | None,
+    folder: Path,
+    trackers: Sequence[GeneralTracker],
+) -> None:
+    """Leaves the averaged weights in the networks, or the best of them where there is patience."""
+    here, nets = PartialState(), {name: part.net for name, part in parts.items()}
     for part in parts.values():
         part.average.copy_to(part.weights())
-    _mode(nets, train=False)
+    mode(nets, train=False)
     if watch and here.is_main_process:
-        _note(folder / "watch.jsonl", run, watch(nets, run.step), trackers)
+        _look(parts, run, how, watch(nets, run.step), folder, trackers)
+    if how.patience:
+        give_best(parts, here)
     here.wait_for_everyone()
-    return {"steps": run.step, "seconds": round(run.seconds, 1), "loss": _mean(noted[-50:])}
+
+
+def _due(how: Fit, run: _Run, looked: float) -> bool:
+    if how.watch_steps:
+        return run.step % how.watch_steps == 0
+    return time.monotonic() - looked > how.watch_s
+
+
+def _look(
+    parts: Mapping[str, Part],
+    run: _Run,
+    how: Fit,
+    found: Mapping[str, float],
+    folder: Path,
+    trackers: Sequence[GeneralTracker],
+) -> None:
+    """Notes what a look found, and remembers the weights if none were better."""
+    note(folder / "watch.jsonl", run.step, run.seconds, found, trackers, "watch/")
+    if how.patience and run.looks.improved(found):
+        keep_best(parts)
 
 
 def _part(net: nn.Module, how: Fit) -> Part:
@@ -220,7 +272,7 @@ def _step(
             group["lr"] = rate * paces.get(name, 1.0)
         part.optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
-        _average_gradients(part)
+        average_gradients(part)
         size = nn.utils.clip_grad_norm_(part.net.parameters(), 1.0)
         if torch.isfinite(size):
             part.optimiser.step()
@@ -232,23 +284,6 @@ def _step(
     return values
 
 
-def _average_gradients(part: Part) -> None:
-    """The mean over all processes; a weight that had no part in this loss has no gradient in any of them."""
-    if PartialState().num_processes == 1:
-        return
-    there = [p.grad for p in part.weights() if p.grad is not None]
-    mean = reduce(torch.cat([g.flatten() for g in there]), "mean")
-    for grad, own in zip(there, mean.split([g.numel() for g in there]), strict=True):
-        grad.copy_(own.view_as(grad))
-
-
-def _agreed(seconds: float, here: PartialState) -> float:
-    """The first process's clock, so that all stop at the same step."""
-    if here.num_processes == 1:
-        return seconds
-    return float(broadcast(torch.tensor([seconds], dtype=torch.float64, device=here.device)))
-
-
 def _generator(seed: int, step: int, here: PartialState, batch: Batch) -> torch.Generator:
     """This step's randomness: another for every process, the same after a resumption."""
     device = next(iter(batch.values())).device
@@ -258,11 +293,6 @@ def _generator(seed: int, step: int, here: PartialState, batch: Batch) -> torch.
 
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _mode(nets: Nets, train: bool) -> None:
-    for net in nets.values():
-        net.train(train)
 
 
 def _batches(samples: Dataset[Batch], how: Fit, run: _Run, part: Part, here: PartialState) -> Iterator[Batch]:
@@ -285,8 +315,10 @@ def _share(run: _Run, how: Fit) -> float:
     return max(by_step, run.seconds / how.budget_s if how.budget_s else 0.0)
 
 
-def _done(run: _Run, how: Fit) -> bool:
-    return _share(run, how) >= 1
+def _done(run: _Run, how: Fit, here: PartialState) -> bool:
+    # Only the first process looks: it tells the others when to stop.
+    lost_patience = how.patience > 0 and agreed(float(run.looks.since), here) >= how.patience
+    return lost_patience or _share(run, how) >= 1
 
 
 def _rate(run: _Run, how: Fit) -> float:
@@ -294,38 +326,9 @@ def _rate(run: _Run, how: Fit) -> float:
     return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(_share(run, how), 1.0))))
 
 
-def _note(
-    path: Path, run: _Run, values: Mapping[str, float], trackers: Sequence[GeneralTracker] = ()
-) -> None:
-    line: dict[str, Any] = {"step": run.step, "seconds": round(run.seconds, 1)}
-    line |= {name: round(value, 5) for name, value in values.items()}
-    _append(path, line)
-    for tracker in trackers:
-        tracker.log(dict(values), step=run.step)
-
-
-def _append(path: Path, line: Mapping[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def _watched(parts: Mapping[str, Part], watch: Watch, run: _Run) -> Mapping[str, float]:
-    """What ``watch`` finds in the averaged networks; those in training are as before afterwards."""
-    nets = {name: part.net for name, part in parts.items()}
-    for part in parts.values():
-        part.average.store(part.weights())
-        part.average.copy_to(part.weights())
-    _mode(nets, train=False)
-    try:
-        return watch(nets, run.step)
-    finally:
-        for part in parts.values():
-            part.average.restore(part.weights())
-        _mode(nets, train=True)
-
-
 def _keep(parts: Mapping[str, Part], run: _Run, how: Fit, folder: Path) -> None:
-    keep(parts, {"step": run.step, "seconds": run.seconds, "fit": asdict(how)}, folder)
+    state = {"step": run.step, "seconds": run.seconds, "fit": asdict(how), "looks": asdict(run.looks)}
+    keep(parts, state, folder)
 
 
 def _resumed(parts: Mapping[str, Part], how: Fit, folder: Path) -> _Run:
@@ -338,4 +341,4 @@ def _resumed(parts: Mapping[str, Part], how: Fit, folder: Path) -> _Run:
             "expected the settings that the checkpoint was made with, got others; use a new folder"
         )
     restore(parts, state, folder)
-    return _Run(int(state["step"]), float(state["seconds"]))
+    return _Run(int(state["step"]), float(state["seconds"]), looks=Looks(**state.get("looks", {})))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.tracking import GeneralTracker
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -255,6 +256,7 @@ def train(
     seed: int = 0,
     start: Path | None = None,
     features: CtFeatures | None = None,
+    trackers: Sequence[GeneralTracker] = (),
 ) -> tuple[nn.Module, Mapping[str, Any]]:
     """A network trained against a judge, and what training took; goes on with what ``folder`` holds.
 
@@ -277,6 +279,8 @@ def train(
         Weights to start from, such as those of a regression.
     features
         What a segmenter of CTs sees, on the same device; None trains without.
+    trackers
+        Accelerate's, told every loss (:func:`models.fit.fit`).
 
     Raises
     ------
@@ -295,7 +299,8 @@ def train(
     bands = _ct_bands(samples)
     given = samples if config.paired else Unpaired(samples)
     each = partial(losses, config, bands, features)
-    took = fit(nets, given, each, config.fit, folder, progress, seed, paces={JUDGE: config.pace})
+    paces = {JUDGE: config.pace}
+    took = fit(nets, given, each, config.fit, folder, progress, seed, trackers=trackers, paces=paces)
     return nets[NET], took
 
 

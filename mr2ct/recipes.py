@@ -4,12 +4,13 @@ All but the flow give a network that :func:`.convert.convert` takes as the regre
 top of a regression (:mod:`.residual_flow`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from accelerate.tracking import GeneralTracker
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -75,8 +76,11 @@ class Trained:
         }
 
 
-# config, samples, folder, progress, device, seed, start, features -> what it gives
-Recipe = Callable[[RegressionNet, Samples, Path, Progress, str, int, Path | None, CtFeatures | None], Trained]
+Trackers = Sequence[GeneralTracker]
+# config, samples, folder, progress, device, seed, start, features, trackers -> what it gives
+Recipe = Callable[
+    [RegressionNet, Samples, Path, Progress, str, int, Path | None, CtFeatures | None, Trackers], Trained
+]
 _DOES = "CT numbers of a head, and how far they may be off, from one to four MRI of any contrast"
 
 
@@ -96,9 +100,10 @@ def _answering(
         seed: int = 0,
         start: Path | None = None,
         features: CtFeatures | None = None,
+        trackers: Trackers = (),
     ) -> Trained:
         used = own(config)
-        net, took = train(used, samples, folder, progress, device, seed, start, features)
+        net, took = train(used, samples, folder, progress, device, seed, start, features, trackers)
         more = " and features of a segmenter of CTs" if features else ""
         return Trained(net, used, took, "mr2ct", _DOES, method + more)
 
@@ -114,6 +119,7 @@ def flow(
     seed: int = 0,
     start: Path | None = None,
     features: CtFeatures | None = None,
+    trackers: Trackers = (),
 ) -> Trained:
     """A flow of what the regression ``start`` leaves open, of which ``config`` says how large it is.
 
@@ -133,7 +139,7 @@ def flow(
     planes = config.net.inputs - RegressionNet().net.inputs
     size = replace(whole.net, classes=whole.net.classes + planes, embedded=whole.net.embedded + planes)
     own = ResidualFlow(config.spacing, config.shape, size, fit=_budget(whole.fit, config.fit))
-    drawn, took = residual_flow.train(own, samples, net, folder, progress, device, seed)
+    drawn, took = residual_flow.train(own, samples, net, folder, progress, device, seed, trackers)
     own = replace(own, net=drawn.settings)
     does = "samples of the CT of a head where a regression leaves bone and air open, beside that regression"
     method = "flow matching of the residual's wavelets (Lipman et al., ICLR 2023)"

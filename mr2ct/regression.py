@@ -10,12 +10,13 @@ alone and cannot excuse it. Samples are pairs of synthetic heads (:class:`synth.
 contrasts are as many as there are steps (Billot et al., Med. Image Anal. 86, 102789 (2023)).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.tracking import GeneralTracker
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -145,6 +146,7 @@ def train(
     seed: int = 0,
     start: Path | None = None,
     features: CtFeatures | None = None,
+    trackers: Sequence[GeneralTracker] = (),
 ) -> tuple[nn.Module, Mapping[str, Any]]:
     """A network trained on pairs, and what training took; goes on with what ``folder`` holds.
 
@@ -166,6 +168,8 @@ def train(
         Weights to start from, of such a network or of one of tissues, which sees alike.
     features
         What a segmenter of CTs sees, on the same device; None trains without.
+    trackers
+        Accelerate's, told every loss (:func:`models.fit.fit`).
     """
     torch.manual_seed(seed)
     net = unet(config.net)
@@ -178,5 +182,5 @@ def train(
     ) -> Iterator[tuple[str, Tensor]]:
         yield "net", loss_of(nets["net"], batch, features)
 
-    took = fit({"net": net}, samples, losses, config.fit, folder, progress, seed)
+    took = fit({"net": net}, samples, losses, config.fit, folder, progress, seed, trackers=trackers)
     return net, took

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from accelerate.tracking import GeneralTracker
 from jaxtyping import Float
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
@@ -191,6 +192,7 @@ def train(
     progress: Callable[[str, float], None],
     device: str = "cpu",
     seed: int = 0,
+    trackers: Sequence[GeneralTracker] = (),
 ) -> tuple[Generator, Mapping[str, Any]]:
     """A flow trained on what a regression leaves open; goes on with what ``folder`` holds.
 
@@ -203,7 +205,7 @@ def train(
         Gives ``image`` and ``ct`` at ``config.spacing``.
     regression
         Stays as it is.
-    folder, progress, device, seed
+    folder, progress, device, seed, trackers
         As :func:`.regression.train` takes them.
     """
     regression = regression.to(device).eval()
@@ -215,7 +217,7 @@ def train(
     ) -> Iterator[tuple[str, Tensor]]:
         yield "net", loss_of(config, net, regression, batch, generator)
 
-    took = fit({"net": net}, samples, losses, config.fit, folder, progress, seed)
+    took = fit({"net": net}, samples, losses, config.fit, folder, progress, seed, trackers=trackers)
     return net, took
 
 

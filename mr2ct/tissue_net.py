@@ -4,13 +4,14 @@ A recipe after SynthSeg (Billot et al., Med. Image Anal. 86, 102789 (2023)): lab
 contrasts anew for every step, so that the network meets every contrast and no scanner twice.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.tracking import GeneralTracker
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -131,6 +132,7 @@ def train(
     device: str = "cpu",
     seed: int = 0,
     start: Path | None = None,
+    trackers: Sequence[GeneralTracker] = (),
 ) -> tuple[nn.Module, Mapping[str, Any]]:
     """A network trained on samples, and what training took; goes on with what ``folder`` holds.
 
@@ -150,13 +152,15 @@ def train(
         Of the first weights.
     start
         Weights of such a network, perhaps of one contrast, to start from.
+    trackers
+        Accelerate's, told every loss (:func:`models.fit.fit`).
     """
     torch.manual_seed(seed)
     net = unet(config.net)
     if start is not None:
         start_from(net, start)
     net = net.to(device)
-    took = fit({"net": net}, samples, _losses, config.fit, folder, progress, seed)
+    took = fit({"net": net}, samples, _losses, config.fit, folder, progress, seed, trackers=trackers)
     return net, took
 
 
