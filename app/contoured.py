@@ -12,29 +12,30 @@ from imaging.atomic import new_folder
 from imaging.case import Case
 from imaging.coregister import moved_onto
 from imaging.dicom.rtstruct import write_rtstruct
-from imaging.dicom.writer import write_mr
+from imaging.dicom.writer import write_ct, write_mr
 from imaging.folder import write_case
 from imaging.nifti import write_nifti
 from imaging.segmentations import write_labels, write_seg_nrrd
 from imaging.source import Source
 from imaging.structures import RoiType, Structure, StructureSet
-from imaging.volume import Volume
-from models.unet import UNetConfig, unet
-from models.weights import load_weights, read_card
+from imaging.volume import Quantity, Volume
 from mr2ct.domain import expect_head_scan
 from planning.contour.algebra import derived
-from planning.contour.classes import CONTRASTS
 from planning.contour.convert import Contoured, contoured
 from planning.contour.nets import HEAD_NET, ORGAN_NET, ContourNet
+from planning.contour.on_ct import in_place_of_t1, with_numbers_of
 from planning.contour.quality import LOOK_BELOW, Quality, read_quality
-from planning.contour.template import BRAIN, read_template, structure_set
+from planning.contour.template import structure_set
 
 from .console import RESEARCH_ONLY, Progress
-from .contrasts import contrasts_of, in_channels
-from .ct_nets import ZOO, on_device
-from .plan import read_mr
+from .contour_models import HEAD, ORGANS, QUALITY, ContourModels
+from .contour_nets import read_net
+from .contrasts import CT, contrasts_of, in_channels
+from .ct_nets import ZOO
+from .own_contours import with_own
+from .read_scans import read_ct, read_mr
 
-HEAD, ORGANS, QUALITY = "contour-head.safetensors", "contour-organs.safetensors", "contour-quality.json"
+_ON_CT = "Contours of a CT alone are less sure than of MRI, and how sure is not calibrated: look at each."
 _DERIVED = ((0, 96, 255), (255, 128, 0), (0, 200, 83), (213, 0, 249))
 
 
@@ -45,17 +46,15 @@ class Asked:
     Parameters
     ----------
     mri
-        One to four scans of one head, each another contrast; contours lie on the first one's grid.
+        One to four scans of one head, each another contrast, or one CT; contours lie on the first one's grid.
     out
         A new folder.
+    models
+        Networks, and how their contours are written.
     contrasts
         Which each is; with none, headers and names tell.
-    template
-        Names, colours and types of what is written.
-    weights
-        Folder of :data:`HEAD` and :data:`ORGANS`, and perhaps :data:`QUALITY`.
     series
-        Which series of a DICOM folder.
+        Which series of its DICOM folder each scan is; with none, there is one in each.
     device
         Where networks run.
     register
@@ -63,17 +62,19 @@ class Asked:
     derive
         Definitions of structures made of others, as :func:`planning.contour.algebra.derived` reads them, by
         the names that are written.
+    own
+        Networks of structures of one's own, of ``spindose train contours own``; every file is marked then.
     """
 
     mri: tuple[Path, ...]
     out: Path
+    models: ContourModels
     contrasts: tuple[str, ...] = ()
-    template: Path = BRAIN
-    weights: Path = ZOO
-    series: int | None = None
+    series: tuple[int | None, ...] = ()
     device: str = "cpu"
     derive: tuple[str, ...] = ()
     register: bool = False
+    own: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,46 +100,69 @@ def read_contourer(folder: Path = ZOO, device: str = "cpu") -> Contourer:
     ValueError
         If one is missing, or is another network than ``spindose train contours`` makes.
     """
-    head, head_config = _net(folder / HEAD, HEAD_NET, device)
-    organs, organ_config = _net(folder / ORGANS, ORGAN_NET, device)
-    known = folder / QUALITY
-    quality = read_quality(known) if known.is_file() else None
+    files = {HEAD: folder / HEAD, ORGANS: folder / ORGANS}
+    known = {QUALITY: folder / QUALITY} if (folder / QUALITY).is_file() else {}
+    return contourer_of(files | known, device)
+
+
+def contourer_of(files: Mapping[str, Path], device: str = "cpu") -> Contourer:
+    """The networks of files by their names, as :attr:`ContourModels.files`; errors as read_contourer."""
+    head, head_config = read_net(files[HEAD], HEAD_NET, device)
+    organs, organ_config = read_net(files[ORGANS], ORGAN_NET, device)
+    quality = read_quality(files[QUALITY]) if QUALITY in files else None
     return Contourer(head, organs, head_config, organ_config, quality)
 
 
 def contour_scans(asked: Asked, progress: Progress) -> dict[str, Any]:
     """Writes contours of one head into a new folder, whole or not at all, and tells of them.
 
-    ``RTSTRUCT.dcm`` refers to the first scan's series, which is written into ``MR`` where it was no DICOM;
+    ``RTSTRUCT.dcm`` refers to the first scan's series, written into ``MR`` or ``CT`` where it was none;
     ``structures.seg.nrrd`` is for 3D Slicer, ``labels.nii.gz`` with ``labels.txt`` for ITK-SNAP; ``masks`` is
-    a case; ``tumour.nii.gz`` has the labels of BraTS; ``contours.json`` says how far each is to be trusted.
+    a case; ``tumour.nii.gz`` has the labels of BraTS; ``contours.json`` says how far each is to be trusted,
+    and which models drew them. Every file is marked where not all of them are approved.
 
     Raises
     ------
     ValueError
         If scans cannot be read, do not show one head in one place, or no brain is found.
     """
-    template = read_template(asked.template)
-    nets = read_contourer(asked.weights, asked.device)
-    names = contrasts_of(asked.mri, asked.contrasts, asked.series)
-    progress("Reading the MRI", 0.0)
-    scans = [read_mr(path, series=asked.series) for path in asked.mri]
+    models = asked.models
+    nets = contourer_of(models.files, asked.device)
+    series = asked.series or (None,) * len(asked.mri)
+    names = contrasts_of(asked.mri, asked.contrasts, series)
+    progress("Reading the scans", 0.0)
+    first, source, shown = _read(asked, names, series)
+    progress("Reading the scans", 1.0)
+    progress("Contours", 0.0)
+    made, quality = nets(shown), nets.quality
+    if names == (CT,):
+        made, quality = with_numbers_of(first, made), None
+    drawn = structure_set(made.masks, first.grid, models.template, first.frame)
+    for path in asked.own:
+        drawn, made = with_own(drawn, made, shown, path, asked.device)
+    drawn = with_derived(drawn, asked.derive)
+    progress("Contours", 1.0)
+    told = facts(made, quality, first.grid.voxel_volume, names)
+    told = {"mark": models.mark, "models": [dict(m) for m in models.models], **told}
+    with new_folder(asked.out) as here:
+        _write(made, drawn, first, replace(source, mark=models.mark), here)
+        (here / "contours.json").write_text(json.dumps({"note": RESEARCH_ONLY, **told}, indent=1) + "\n")
+    return {"out": str(asked.out), **told}
+
+
+def _read(asked: Asked, names: Sequence[str], series: Sequence[int | None]) -> tuple[Volume, Source, Volume]:
+    """The scan that contours lie on, whose it is, and what the networks see."""
+    if names == (CT,):
+        case = read_ct(asked.mri[0], series[0])
+        ct = case.volumes["ct"]
+        return ct, case.source, in_place_of_t1(ct)
+    scans = [read_mr(path, series=n) for path, n in zip(asked.mri, series, strict=True)]
     volumes = [scan.volumes["mr"] for scan in scans]
     for volume in volumes:
         expect_head_scan(volume)
     if asked.register:
         volumes = [volumes[0], *(moved_onto(volume, volumes[0]) for volume in volumes[1:])]
-    mr = in_channels(volumes, names)
-    progress("Reading the MRI", 1.0)
-    progress("Contours", 0.0)
-    made = nets(mr)
-    drawn = with_derived(structure_set(made.masks, mr.grid, template, volumes[0].frame), asked.derive)
-    progress("Contours", 1.0)
-    told = facts(made, nets.quality, mr.grid.voxel_volume, names)
-    with new_folder(asked.out) as here:
-        _write(made, drawn, volumes[0], scans[0].source, here)
-        (here / "contours.json").write_text(json.dumps({"note": RESEARCH_ONLY, **told}, indent=1) + "\n")
-    return {"out": str(asked.out), **told}
+    return volumes[0], scans[0].source, in_channels(volumes, names)
 
 
 def with_derived(drawn: StructureSet, definitions: Sequence[str]) -> StructureSet:
@@ -193,29 +217,18 @@ def lines(told: Mapping[str, Any]) -> list[str]:
         if of["look"]
     ]
     missing = [f"No {name}: it {why}." for name, why in told["missing"].items()]
-    return [f"Contours: {told['out']}, of {', '.join(told['contrasts'])}", *cautions, *missing]
+    on_ct = [_ON_CT] if told["contrasts"] == [CT] else []
+    return [f"Contours: {told['out']}, of {', '.join(told['contrasts'])}", *on_ct, *cautions, *missing]
 
 
-def _write(made: Contoured, drawn: StructureSet, mr: Volume, source: Source, here: Path) -> None:
-    if not source.instance_uids:
-        source = write_mr(mr, source, here / "MR", description="MR, as it was given")
-    write_rtstruct(drawn, source, mr.grid, here / "RTSTRUCT.dcm")
-    write_seg_nrrd(drawn, here / "structures.seg.nrrd")
-    write_labels(drawn, here / "labels.nii.gz", here / "labels.txt")
-    write_nifti(made.tumour, here / "tumour.nii.gz")
+def _write(made: Contoured, drawn: StructureSet, scan: Volume, source: Source, here: Path) -> None:
+    if not source.instance_uids and scan.quantity is Quantity.HU:
+        source = write_ct(scan, source, here / "CT", description="CT, as it was given")
+    elif not source.instance_uids:
+        source = write_mr(scan, source, here / "MR", description="MR, as it was given")
+    write_rtstruct(drawn, source, scan.grid, here / "RTSTRUCT.dcm", label=source.mark or "SPINDOSE")
+    write_seg_nrrd(drawn, here / "structures.seg.nrrd", source.mark)
+    write_labels(drawn, here / "labels.nii.gz", here / "labels.txt", source.mark)
+    write_nifti(made.tumour, here / "tumour.nii.gz", source.mark)
     (here / "masks").mkdir()
     write_case(Case({}, drawn, source), here / "masks")
-
-
-def _net(path: Path, of: ContourNet, device: str) -> tuple[nn.Module, ContourNet]:
-    card = read_card(path)
-    config = UNetConfig.of(card["config"])
-    told = (tuple(card["config"].get("classes", ())), tuple(card["config"].get("contrasts", ())))
-    if told != (of.classes.names, CONTRASTS):
-        raise ValueError(
-            f"expected weights of `spindose train contours` with the card that it writes as {path.name}, "
-            "got others"
-        )
-    net = unet(config)
-    load_weights(net, path)
-    return on_device(net.eval(), device), replace(of, net=config, spacing=float(card["config"]["spacing"]))

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from safetensors.torch import save_file
@@ -54,6 +55,11 @@ class Ready:
     path: Path
     key: str
     contrasts: tuple[int, ...]
+
+    @property
+    def patient(self) -> str:
+        """A hash that pairs of one patient share."""
+        return self.files.patient
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,23 @@ def prepare_pairs(
     return list(ready.values()), left_out
 
 
-def split_patients(pairs: Sequence[Ready], share: float) -> tuple[list[Ready], list[Ready]]:
+@runtime_checkable
+class OfPatient(Protocol):
+    """Something made ready of a patient's scans."""
+
+    @property
+    def key(self) -> str:
+        """Hash of what it was made of."""
+
+    @property
+    def patient(self) -> str:
+        """A hash that all of one patient share."""
+
+
+Prepared = TypeVar("Prepared", bound=OfPatient)
+
+
+def split_patients(pairs: Sequence[Prepared], share: float) -> tuple[list[Prepared], list[Prepared]]:
     """Pairs to train on, and those of held-out patients, one patient at least.
 
     Who is held out follows from the content of the scans alone, not from names, order or a run's seed:
@@ -145,16 +167,16 @@ def split_patients(pairs: Sequence[Ready], share: float) -> tuple[list[Ready], l
     """
     first: dict[str, str] = {}
     for pair in pairs:
-        first[pair.files.patient] = min(pair.key, first.get(pair.files.patient, pair.key))
+        first[pair.patient] = min(pair.key, first.get(pair.patient, pair.key))
     if len(first) < 2:
         raise ValueError(
-            "expected pairs of two patients or more, to hold one out, got those of one; add pairs of others"
+            "expected scans of two patients or more, to hold one out, got those of one; add some of others"
         )
     drawn = sorted(first, key=lambda patient: first[patient])
     out = set(drawn[: min(max(round(share * len(drawn)), 1), len(drawn) - 1)])
     return (
-        [p for p in pairs if p.files.patient not in out],
-        [p for p in pairs if p.files.patient in out],
+        [p for p in pairs if p.patient not in out],
+        [p for p in pairs if p.patient in out],
     )
 
 

@@ -183,7 +183,7 @@ def _parameters(request: Request, planned: Planned) -> dict[str, str]:
     rx = request.prescription
     return {
         "prescription": f"{rx.dose_gy:g} Gy in {rx.n_fractions} fractions",
-        "GTV to CTV": f"{request.ctv_margin:g} mm, inside the brain",
+        "GTV to CTV": f"{request.ctv_margin:g} mm; beyond barriers: {request.barriers}",
         "CTV to PTV": f"{request.ptv_margin:g} mm",
         "dose grid": f"{request.dose_spacing:g} mm",
         "synthetic CT": _made_by(request) if planned.trust else "bulk densities of the aligned anatomy",

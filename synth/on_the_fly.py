@@ -153,7 +153,7 @@ def organ_sample(
     n = int(torch.randint(len(heads.labels), (1,), generator=generator))
     head = heads.labels[n]
     about = _about((heads.lesions[n], heads.cavities[n], heads.about[n]), how, generator)
-    places = _places(head, heads.spacing, how, generator, about).to(device)
+    places = places_of(head.shape, heads.spacing, how, generator, about).to(device)
     labels = _read(head, places, how.shape)
     organs = None if heads.organs is None else _read(heads.organs[n], places, how.shape)
     if how.hollow > 0:
@@ -244,10 +244,14 @@ def _brain(labels: Labels) -> Mask:
     return table[labels.long()]
 
 
-def _places(
-    head: Labels, spacing: float, how: Randomisation, generator: torch.Generator, about: Tensor | None = None
+def places_of(
+    shape: Sequence[int],
+    spacing: float,
+    how: Randomisation,
+    generator: torch.Generator,
+    about: Tensor | None = None,
 ) -> Float[Tensor, "3 a b c"]:
-    """Voxel of the head (fractional) for every eighth voxel of the sample.
+    """Voxel of a head of so many voxels (fractional) for every eighth voxel of the sample.
 
     An affine map of the lattice, then a smooth displacement that changes by less than 0.9 mm in a
     millimetre, so that the map has a positive Jacobian everywhere.
@@ -262,7 +266,7 @@ def _places(
     if how.deformation > 0:
         moved = moved + _displacement(counts, how, generator)
     shift = how.shift * (2 * torch.rand(3, generator=generator) - 1)
-    middle = torch.tensor([(n - 1) / 2 for n in head.shape]) if about is None else about
+    middle = torch.tensor([(n - 1) / 2 for n in shape]) if about is None else about
     shift = shift if about is None else shift.clamp(-_BESIDE, _BESIDE)
     return (moved + shift[:, None, None, None]) / spacing + middle[:, None, None, None]
 

@@ -124,6 +124,12 @@ class Classes:
         of = _table(self.of_organ, max(Organ) + 1, labels)[organs.long()]
         return torch.where(of > 0, of, out)
 
+    def only(self, organs: Labels) -> Labels:
+        """Organs of which a class is made, 0 elsewhere, of heads of shape ``(n, i, j, k)``."""
+        table = torch.zeros(max(Organ) + 1, dtype=torch.uint8, device=organs.device)
+        table[[int(organ) for organ in self.of_organ]] = 1
+        return torch.stack([head * table[head.int()] for head in organs])
+
 
 HEAD = Classes(
     tuple(c.name.lower() for c in HeadClass),
@@ -135,7 +141,7 @@ ORGANS = Classes(
     tuple(c.name.lower() for c in OrganClass),
     {Tissue.BRAINSTEM: OrganClass.BRAINSTEM},
     ORGAN_OF,
-    weight=(1.0, 1.5, 4.0, 4.0, 2.0, 4.0, 4.0, 2.0, 4.0, 4.0),
+    weight=(1.0, 1.5, 4.0, 4.0, 2.0, 4.0, 4.0, 3.0, 4.0, 4.0),
     least=40.0,
 )
 

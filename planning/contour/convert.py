@@ -96,7 +96,7 @@ def contoured(
         for name, s in drawn.structures.items()
     }
     box = organ_box(share)
-    close = shares(resample(mr, box), organ_net, organ_config)
+    close = shares(mr, organ_net, organ_config, box)
     eyes = share.data[int(HeadClass.EYE)] > 0.5
     found = organs(*close, midplane(eyes, drawn.mask("Brain"), share.grid), mr.grid)
     labels = tumour(share, drawn.mask("Brain"), mr.grid)

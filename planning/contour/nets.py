@@ -5,20 +5,23 @@ U-Nets on any subset of four contrasts, trained on heads that are deformed and r
 contours of a clinic's own where it has some.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.tracking import GeneralTracker
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from imaging.brightness import scaled
+from imaging.grid import Grid
 from imaging.resample import on_voxels
 from imaging.volume import Quantity, Volume, expect_finite
 from models.fit import Fit, Watch, fit
+from models.partly import marginal_loss
 from models.segmentation import deep_loss
 from models.unet import CellUNet, UNetConfig, unet
 from models.weights import start_from
@@ -68,6 +71,8 @@ ORGAN_NET = ContourNet(ORGANS, 1.0, _unet(ORGANS))
 def loss_of(config: ContourNet, net: nn.Module, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
     """What a network learns from: :func:`models.segmentation.deep_loss`.
 
+    Where a batch tells sets of classes instead, :func:`models.partly.marginal_loss`.
+
     Parameters
     ----------
     config
@@ -75,14 +80,17 @@ def loss_of(config: ContourNet, net: nn.Module, batch: Mapping[str, Tensor]) -> 
     net
         Takes ``image``, shape ``(b, c, i, j, k)``.
     batch
-        ``image``, ``labels`` of tissues and, where classes are organs, ``organs``: uint8, ``(b, i, j, k)``.
+        ``image``, ``labels`` of tissues and, where classes are organs, ``organs``: uint8, ``(b, i, j, k)``;
+        or ``image`` and ``allowed``, bits of the classes that a voxel may be of, of the same shape.
     """
-    image = batch["image"]
-    wanted = config.classes.wanted(batch["labels"], batch.get("organs"))
+    image, weight = batch["image"], torch.tensor(config.classes.weight)
     assert isinstance(net, CellUNet)  # noqa: S101 - networks of `unet` are
     with torch.autocast(image.device.type, torch.bfloat16):
         levels = net.levels(image)
-    return deep_loss(levels, wanted, torch.tensor(config.classes.weight), config.classes.least)
+    if "allowed" in batch:
+        return marginal_loss(levels, batch["allowed"], weight, config.classes.least)
+    wanted = config.classes.wanted(batch["labels"], batch.get("organs"))
+    return deep_loss(levels, wanted, weight, config.classes.least)
 
 
 def train(
@@ -94,6 +102,7 @@ def train(
     seed: int = 0,
     start: Path | None = None,
     watch: Watch | None = None,
+    trackers: Sequence[GeneralTracker] = (),
 ) -> tuple[nn.Module, Mapping[str, Any]]:
     """A network trained on samples, and what training took; goes on with what ``folder`` holds.
 
@@ -113,8 +122,8 @@ def train(
         Of the first weights.
     start
         Weights of such a network, or of one that answers another question of the same contrasts.
-    watch
-        Looks at the network now and then (:func:`models.fit.fit`).
+    watch, trackers
+        Look at the network now and then, and are told losses (:func:`models.fit.fit`).
     """
     torch.manual_seed(seed)
     net = unet(config.net)
@@ -127,11 +136,13 @@ def train(
     ) -> Iterator[tuple[str, Tensor]]:
         yield "net", loss_of(config, nets["net"], batch)
 
-    took = fit({"net": net}, samples, losses, config.fit, folder, progress, seed, watch)
+    took = fit({"net": net}, samples, losses, config.fit, folder, progress, seed, watch, trackers)
     return net, took
 
 
-def shares(mr: Volume, net: nn.Module, config: ContourNet) -> tuple[Volume, Volume]:
+def shares(
+    mr: Volume, net: nn.Module, config: ContourNet, within: Grid | None = None
+) -> tuple[Volume, Volume]:
     """Probability of each class on voxels of the network, of the head as it is and as its mirror shows it.
 
     How far the two differ is what a contour may be off by; their mean is what to contour.
@@ -144,6 +155,8 @@ def shares(mr: Volume, net: nn.Module, config: ContourNet) -> tuple[Volume, Volu
         A trained network.
     config
         What it was trained with.
+    within
+        Where to look; everywhere with none.
 
     Raises
     ------
@@ -153,7 +166,7 @@ def shares(mr: Volume, net: nn.Module, config: ContourNet) -> tuple[Volume, Volu
     expect_finite(mr.expect(Quantity.MR))
     if len(mr.data) != config.net.inputs:
         raise ValueError(f"expected MR signal of {config.net.inputs} contrasts, got {len(mr.data)} channels")
-    image, grid = on_voxels(mr, config.spacing)
+    image, grid = on_voxels(mr, config.spacing, within)
 
     def answered(window: Tensor) -> Tensor:
         there = net(window).float().softmax(dim=1)

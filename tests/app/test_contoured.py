@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from app import contoured as command
 from app.cli import app
+from app.contour_nets import read_own
 from app.contoured import Contourer, read_contourer
 from app.contrasts import contrast_of, contrasts_of
 from imaging.dicom.rtstruct_reader import read_rtstruct
@@ -52,7 +53,7 @@ class Known(Contourer):
 def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Writes a ball of some contrast, by its file's name; the networks are those that are known."""
     nets = Known(torch.nn.Identity(), torch.nn.Identity(), HEAD_NET, ORGAN_NET, EVEN)
-    monkeypatch.setattr(command, "read_contourer", lambda *_: nets)
+    monkeypatch.setattr(command, "contourer_of", lambda *_: nets)
 
     def written(name: str) -> Path:
         noise = torch.rand(GRID.shape, generator=torch.Generator().manual_seed(len(name)))
@@ -134,7 +135,7 @@ def test_what_cannot_be_contoured_gets_one_sentence(scans: Callable[[str], Path]
     for words, sentence in (
         ([scan, other], "expected scan 2 to tell its contrast"),
         ([scan, other, "--contrasts", "t1"], "a contrast for each of 2 scans, got 1"),
-        ([scan, other, "--contrasts", "t1,pd"], "expected contrasts of t1, t1c, t2, flair, got 'pd'"),
+        ([scan, other, "--contrasts", "t1,pd"], "expected contrasts of t1, t1c, t2, flair, ct, got 'pd'"),
         ([scan, other, "--contrasts", "t1,t1"], "every contrast once, got t1 twice"),
         ([scan, other, "--aligned"], "one MRI alone with --aligned, got 2"),
         ([scan, "--derive", "PRV = Lung + 3"], "expected one of the structures"),
@@ -186,3 +187,71 @@ def test_networks_come_with_their_cards_and_others_are_refused(tmp_path: Path) -
     (tmp_path / "contour-head.json").replace(tmp_path / "contour-organs.json")
     with pytest.raises(ValueError, match=r"weights contour-head\.safetensors with a card"):
         read_contourer(tmp_path)
+
+
+def test_a_ct_is_contoured_alone_with_the_body_that_its_numbers_show(
+    scans: Callable[[str], Path], tmp_path: Path
+) -> None:
+    scans("t1.nii.gz")  # which networks there are
+    ball = sphere(GRID, np.zeros(3), 50.0)
+    ct = Volume(torch.where(ball, 35.0, -1000.0)[None], GRID, Quantity.HU)
+    write_nifti(ct, tmp_path / "patient_ct.nii.gz")
+    out = tmp_path / "out"
+    code, said = run(tmp_path / "patient_ct.nii.gz", "--out", out)
+    assert code == 0, said
+    assert "look at each" in said
+    told = json.loads((out / "contours.json").read_text())
+    assert told["contrasts"] == ["ct"]
+    assert "GTV" not in told["structures"]
+    assert told["structures"]["Eye_L"]["expected_dice"] is None
+    assert told["structures"]["Eye_L"]["why"] == ["saw ['t1']"]
+    drawn = read_case(out / "masks").structures
+    assert drawn is not None
+    assert torch.equal(drawn.mask("Body"), ball)
+    series = sorted((out / "CT").iterdir())
+    assert len(series) == GRID.shape[2]
+    assert contrast_of(out / "CT") == "ct"
+    code, said = run(tmp_path / "patient_ct.nii.gz", tmp_path / "t1.nii.gz", "--out", tmp_path / "no")
+    assert code == 2
+    assert "MRI together, or a CT alone" in said
+
+
+class Everywhere(torch.nn.Module):
+    """All is a parotid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.zeros_like(x[:, 0]), self.level + torch.zeros_like(x[:, 0])], dim=1)
+
+
+def test_networks_of_ones_own_add_structures_and_mark_every_file(
+    scans: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = UNetConfig(len(CONTRASTS), 2, (4, 4, 4, 4, 4, 4), deep=2)
+    card: dict[str, object] = dict.fromkeys(("data", "licence", "split", "budget", "metrics", "limits"), "")
+    told = {"contrasts": list(CONTRASTS), "classes": ["none", "Parotid"], "spacing": 5.0}
+    card |= {"name": "own", "does": "test", "config": config.as_json() | told}
+    own, other = tmp_path / "own.safetensors", tmp_path / "other.safetensors"
+    save_weights(unet(config).state_dict(), card, own)
+    save_weights(unet(config).state_dict(), card | {"config": config.as_json()}, other)
+    net, read = read_own(own, "cpu")
+    assert read.classes.names == ("none", "Parotid")
+    assert read.spacing == 5.0
+    assert not net.training
+    code, said = run(scans("t1.nii.gz"), "--own", other, "--out", tmp_path / "no")
+    assert code == 2
+    assert "expected weights of `spindose train contours own`" in said
+    monkeypatch.setattr("app.own_contours.read_own", lambda *_: (Everywhere(), read))
+    out = tmp_path / "out"
+    code, said = run(scans("t1.nii.gz"), "--own", own, "--out", out)
+    assert code == 0, said
+    facts = json.loads((out / "contours.json").read_text())
+    assert facts["mark"]
+    assert facts["models"][-1]["name"] == "own weights"
+    assert facts["structures"]["Parotid"]["agreement"] == 1.0
+    drawn = read_case(out / "masks").structures
+    assert drawn is not None
+    assert float(drawn.mask("Parotid").float().mean()) > 0.9

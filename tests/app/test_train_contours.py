@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from app import train_contours as training
 from app.cli_train import train_app
-from app.train_contours import RECIPES, Recipe
+from app.contour_recipes import RECIPES, Recipe
 from models.fit import Fit
 from models.unet import UNetConfig, unet
 from models.weights import load_weights
@@ -53,5 +53,5 @@ def test_the_command_leaves_weights_a_card_and_curves(kind: str, tmp_path: Path)
 def test_another_network_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(train_app, ["contours", "lungs", "--out", str(tmp_path / "no")])
     assert done.exit_code == 2
-    assert "expected a network of head, organs, got 'lungs'" in done.output
+    assert "expected a network of head, organs, or own, got 'lungs'" in done.output
     assert not (tmp_path / "no").exists()

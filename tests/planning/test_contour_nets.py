@@ -109,3 +109,10 @@ def test_other_channels_than_the_contrasts_are_refused() -> None:
     grid = Grid((8, 8, 8), np.eye(4))
     with pytest.raises(ValueError, match="expected MR signal of 4 contrasts, got 1"):
         shares(Volume(torch.ones(1, 8, 8, 8), grid, Quantity.MR), Thirds(), ORGAN_NET)
+
+
+def test_samples_are_centred_on_organs_that_a_class_is_made_of() -> None:
+    organs = torch.arange(len(Organ), dtype=torch.uint8).reshape(1, 1, 1, -1)
+    kept = ORGANS.only(organs).flatten().tolist()
+    left_out = {Organ.OPTIC_TRACT_L, Organ.OPTIC_TRACT_R, Organ.MANDIBLE}
+    assert kept == [0 if organ in left_out else int(organ) for organ in Organ]

@@ -14,9 +14,9 @@ from synth.looks import physical_look, random_look
 from synth.on_the_fly import (
     Library,
     OnTheFly,
-    _places,
     generator_of,
     library,
+    places_of,
     rendered,
     sample,
 )
@@ -104,7 +104,7 @@ def test_samples_may_be_centred_on_organs_small_ones_as_often_as_large_ones() ->
 def test_the_map_of_places_never_folds(seed: int) -> None:
     how = Randomisation((64, 72, 64), 2.0, rotation=25.0, scale=0.2, shift=20.0, deformation=12.0)
     head = torch.zeros(10, 10, 10, dtype=torch.uint8)
-    places = _places(head, 1.0, how, generator(seed)).double()
+    places = places_of(head.shape, 1.0, how, generator(seed)).double()
     steps = [how.spacing * (n - 1) / (c - 1) for n, c in zip(how.shape, places.shape[1:], strict=True)]
     inner = (slice(None), slice(None, -1), slice(None, -1), slice(None, -1))
     columns = [places.diff(dim=a + 1) / steps[a] for a in range(3)]
