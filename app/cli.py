@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .cli_contour import register as register_contour
 from .cli_evaluate import evaluate_app
 from .cli_models import models_app
 from .cli_report import report
@@ -40,8 +41,9 @@ Series = Annotated[int | None, typer.Option(min=1, help="Which series of a folde
 Text = Annotated[str, typer.Option(help="Target: x,y,z,radius in LPS mm, a NIfTI mask, or an RTSTRUCT.")]
 Roi = Annotated[str, typer.Option(help="Which ROI of the RTSTRUCT is the target.")]
 Way = Annotated[str, typer.Option(help="Standing fields (imrt) or arcs (vmat).")]
-Ctv = Annotated[float, typer.Option(help="GTV to CTV, inside the brain (mm).")]
+Ctv = Annotated[float, typer.Option(help="GTV to CTV (mm), cut at --ctv-barriers.")]
 Ptv = Annotated[float, typer.Option(help="CTV to PTV (mm).")]
+Cut = Annotated[str, typer.Option(help="What cuts the CTV, name or name=mm that it may go beyond; or none.")]
 
 
 @app.command()
@@ -73,6 +75,7 @@ def plan(
     prescription: Annotated[str, typer.Option(help="Total dose in Gy / fractions.")] = "60/30",
     ctv_margin: Ctv = 15.0,
     ptv_margin: Ptv = 3.0,
+    ctv_barriers: Cut = "bone,falx,tentorium,ventricles",
     technique: Way = "imrt",
     beams: Annotated[int, typer.Option(min=3, max=15, help="Number of standing fields.")] = 9,
     arcs: Annotated[int, typer.Option(min=1, max=4, help="Number of full arcs.")] = 1,
@@ -112,6 +115,9 @@ def plan(
         Path | None,
         typer.Option(help="A CT registered to the MRI, to compare the plan on; it is never planned on."),
     ] = None,
+    contrast: Annotated[
+        str, typer.Option(help="What the MRI is, t1, t1c, t2 or flair, where header and name do not tell.")
+    ] = "",
     allow_unapproved: Annotated[
         bool,
         typer.Option("--allow-unapproved", help="Run a model nobody has approved; every output says so."),
@@ -125,10 +131,12 @@ def plan(
     Example: `spindose plan T1.nii.gz --target 30,-42,24,20 --technique vmat --arcs 2 --out plan`
     """
     with one_sentence(), progress_bar() as progress:
+        from planning.contour.barriers import parse_barriers
         from planning.plan import parse_prescription
 
         from .approved import with_models
         from .plan import walk_plan
+        from .plan_organs import with_contours
         from .request import Request, parse_target, parse_technique
         from .robust import facts, lines
 
@@ -149,8 +157,10 @@ def plan(
             tuple(arc or ()),
             networks,
             robust_ct,
+            parse_barriers(ctv_barriers),
         )
         request = with_models(request, allow_unapproved)
+        request = with_contours(request, mri, contrast, series, allow_unapproved)
         summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series, true_ct)
         robust = facts(out, request)
     answer({**summary.as_json(), **robust}, [*summary.lines(), *lines(robust)], as_json)
@@ -219,64 +229,9 @@ def mr2ct(
     answer(facts, [f"Synthetic CT: {out}, by {facts['method']}", *cautions], as_json)
 
 
-@app.command()
-def contour(
-    mri: Annotated[list[Path], typer.Argument(help="One to four scans of one head, each another contrast.")],
-    out: Annotated[
-        Path, typer.Option(help="A folder: RTSTRUCT, .seg.nrrd, NIfTI labels and masks, what to look at.")
-    ],
-    contrasts: Annotated[
-        str, typer.Option(help="What each scan is, such as t1c,flair; headers and file names tell otherwise.")
-    ] = "",
-    template: Annotated[
-        Path | None, typer.Option(help="Names, colours and types of structures (TOML); TG-263 otherwise.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder of contour-head and contour-organs.safetensors.")
-    ] = None,
-    register: Annotated[
-        bool, typer.Option("--register", help="Bring the other scans to where the first one's head lies.")
-    ] = False,
-    derive: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A structure made of others, such as 'PRV = Brainstem + 3'; | & - join; several times."
-        ),
-    ] = None,
-    aligned: Annotated[
-        bool, typer.Option("--aligned", help="No network: five structures of the aligned anatomy.")
-    ] = False,
-    series: Series = None,
-    device: Annotated[str, typer.Option(help="Where networks run: cpu, or cuda.")] = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Organs at risk and tumour of one to four MRI of a head, on the first one's grid.
-
-    Example: `spindose contour T1c.nii.gz FLAIR.nii.gz --out structures`
-    """
-    with one_sentence(), progress_bar() as progress:
-        if aligned:
-            from .single import contour_scan
-
-            facts = contour_scan(mri, out, progress, series)
-            told = [f"Structures: {out}"]
-        else:
-            from planning.contour.template import BRAIN
-
-            from .contoured import Asked, contour_scans, lines
-            from .ct_nets import ZOO
-
-            names = tuple(name.strip() for name in contrasts.split(",") if name.strip())
-            made_of = tuple(derive or ())
-            lookup = template or BRAIN, weights or ZOO
-            asked = Asked(tuple(mri), out, names, *lookup, series, device, made_of, register)
-            facts = contour_scans(asked, progress)
-            told = lines(facts)
-    answer(facts, told, as_json)
-
-
 register_rtplan(app)
 register_robust(app)
+register_contour(app)
 
 
 @machine_app.command("fit")

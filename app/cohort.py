@@ -16,7 +16,7 @@ from synth.recipe import Recipe, parse
 
 from .cohort_cluster import run_cluster
 from .cohort_job import STATE, Job, finished, identity, seal_path, software
-from .cohort_local import run_local, sensible_workers
+from .cohort_local import run_local
 from .cohort_manifest import (
     CASES,
     MANIFEST,
@@ -31,6 +31,7 @@ from .cohort_sheet import PAGES, ROWS, write_sheets
 from .cohort_summary import Tally, lines, summary
 from .cohort_writers import FORMATS, PREVIEW
 from .console import Progress
+from .workers import sensible_workers
 
 _MOST = 100_000  # case names have five digits
 _SUMMARY = "summary.json"

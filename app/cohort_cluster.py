@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .cohort_job import Job, keep_packed, produce
+from .workers import connected
 
 _RETRIES = 3  # of a case whose process or machine died
 _AHEAD = 1.5  # cases handed out for each core, so that none waits for the one who writes
@@ -37,17 +38,8 @@ def run_cluster(job: Job, numbers: Iterable[int], out: Path, address: str) -> It
     OSError
         If a case cannot be written.
     """
-    ray = _ray()
-    try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, ValueError, RuntimeError):
-        raise ValueError(
-            f"expected a Ray cluster at {address}, got no answer; start one with `ray start --head`"
-        ) from None
-    try:
+    with connected(address) as ray:
         yield from _spread(ray, job, numbers, out)
-    finally:
-        ray.shutdown()
 
 
 def _spread(ray: Any, job: Job, numbers: Iterable[int], out: Path) -> Iterator[int]:
@@ -97,13 +89,3 @@ def _packed(job: Job, k: int) -> Packed:
         folder = Path(name)
         seal = produce(job, k, folder)
         return seal, {file: (folder / file).read_bytes() for file in seal["files"]}
-
-
-def _ray() -> Any:
-    try:
-        import ray  # noqa: PLC0415
-    except ImportError:
-        raise ValueError(
-            "expected Ray for --cluster, got an installation without it; pip install 'spindose[cluster]'"
-        ) from None
-    return ray

@@ -1,29 +1,19 @@
 """Cases made by processes of this machine: a few at a time, and again where a process died."""
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
 from .cohort_job import Job, keep
+from .workers import cores, end_with_parent, with_threads
 
 _AHEAD = 2  # cases handed out for each process
 _TRIES = 3
-_GIB_EACH = 3.0
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _given: dict[str, tuple[Job, Path, int]] = {}  # to this process, if it is one that makes cases
-
-
-def sensible_workers(n: int) -> int:
-    """As many processes as there are cores, cases, and pieces of 3 GiB of free memory; at least one."""
-    room = int(_free_gib() / _GIB_EACH)
-    return max(min(_cores(), n, room), 1)
 
 
 def run_local(
@@ -51,11 +41,11 @@ def run_local(
     OSError
         If a case cannot be written.
     """
-    threads = threads or max(_cores() // workers, 1)
+    threads = threads or max(cores() // workers, 1)
     left = iter(numbers)
     again: list[int] = []
     died: dict[int, int] = {}
-    with _environment(threads):
+    with with_threads(threads):
         while True:
             pool = ProcessPoolExecutor(
                 workers, multiprocessing.get_context("spawn"), _begin, (job, out, threads)
@@ -94,48 +84,10 @@ def run_local(
 def _begin(job: Job, out: Path, threads: int) -> None:
     """What a new process is given; it ends when the one that asked for it does."""
     _given["job"] = (job, out, threads)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _one(k: int) -> int:
     job, out, threads = _given["job"]
     keep(job, k, out, threads)
     return k
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait_for([parent.sentinel])
-        # Nobody waits for this process any more; a later run cleans up what it began.
-        os._exit(1)
-
-
-@contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """Threads of the processes begun inside: numerical libraries read them when they are imported."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _cores() -> int:
-    with suppress(AttributeError):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _free_gib() -> float:
-    """Memory that is free for new processes; plenty where the system does not say."""
-    with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) / 2**20
-    return 1024.0

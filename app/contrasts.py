@@ -9,13 +9,14 @@ import torch
 
 from imaging.agreement import dice
 from imaging.brightness import scaled
-from imaging.dicom.weighting import weighting
+from imaging.dicom.weighting import is_ct, weighting
 from imaging.intensity import head_mask
 from imaging.resample import resample
 from imaging.shapes import Mask
 from imaging.volume import Volume
 from planning.contour.classes import CONTRASTS
 
+CT = "ct"  # in the place of a contrast: a CT alone
 _SAME_HEAD = 0.85  # Dice of the heads of two contrasts that lie in one place
 _BRIGHT = 0.1  # of the scale of what is bright
 _NIFTI = (".nii", ".nii.gz")
@@ -25,14 +26,16 @@ _WORDS = (
     ("t1c", {"t1c", "t1ce", "t1gd", "t1post", "t1kontrast", "t1wce", "t1contrast"}),
     ("t2", {"t2", "t2w", "t2n"}),
     ("t1", {"t1", "t1n", "t1w", "mprage", "bravo"}),
+    (CT, {"ct"}),
 )
+_KNOWN = (*CONTRASTS, CT)
 _AGENT = {"ce", "gd", "post", "contrast", "gado", "gad", "km"}
 
 
 def contrast_of(path: Path, series: int | None = None) -> str | None:
-    """One of :data:`CONTRASTS`, by a DICOM header or a NIfTI file's name; None where neither tells."""
+    """One of :data:`CONTRASTS` or ``ct``, by a DICOM header or a NIfTI file's name; None if neither tells."""
     if not path.name.endswith(_NIFTI):
-        return weighting(path, series)
+        return CT if is_ct(path, series) else weighting(path, series)
     stem = path.name.lower().removesuffix(".gz").removesuffix(".nii")
     words = set(re.split(r"[^a-z0-9]+", stem))
     for name, known in _WORDS:
@@ -41,8 +44,19 @@ def contrast_of(path: Path, series: int | None = None) -> str | None:
     return None
 
 
-def contrasts_of(paths: Sequence[Path], asked: Sequence[str], series: int | None = None) -> tuple[str, ...]:
+def contrasts_of(
+    paths: Sequence[Path], asked: Sequence[str], series: Sequence[int | None] = ()
+) -> tuple[str, ...]:
     """The contrast of each scan: as asked, or as headers and names tell.
+
+    Parameters
+    ----------
+    paths
+        The scans.
+    asked
+        Their contrasts; none to look.
+    series
+        Which series of its DICOM folder each is; with none, there is one in each.
 
     Raises
     ------
@@ -52,15 +66,18 @@ def contrasts_of(paths: Sequence[Path], asked: Sequence[str], series: int | None
     """
     if asked and len(asked) != len(paths):
         raise ValueError(f"expected a contrast for each of {len(paths)} scans, got {len(asked)}")
-    found: Sequence[str | None] = asked or [contrast_of(path, series) for path in paths]
+    each = series or (None,) * len(paths)
+    found: Sequence[str | None] = asked or [contrast_of(p, n) for p, n in zip(paths, each, strict=True)]
     for n, name in enumerate(found, start=1):
         if name is None:
             raise ValueError(
                 f"expected scan {n} to tell its contrast, got a header or name that does not; "
-                f"say it with --contrasts, of {', '.join(CONTRASTS)}"
+                f"say it with --contrasts, of {', '.join(_KNOWN)}"
             )
-        if name not in CONTRASTS:
-            raise ValueError(f"expected contrasts of {', '.join(CONTRASTS)}, got {name!r}")
+        if name not in _KNOWN:
+            raise ValueError(f"expected contrasts of {', '.join(_KNOWN)}, got {name!r}")
+        if name == CT and len(found) > 1:
+            raise ValueError("expected MRI together, or a CT alone, got a CT among others; leave it out")
     told = tuple(str(name) for name in found)
     if twice := {name for name in told if told.count(name) > 1}:
         raise ValueError(

@@ -21,7 +21,7 @@ from .contrasts import together
 from .ct_nets import calibration_of, read_nets, shipped
 from .examined import examined, expect_adult, judged, of_slices, without_bias
 from .head_ct import bulk_ct
-from .plan import read_mr
+from .read_scans import read_mr
 
 _NIFTI = (".nii", ".nii.gz")
 

@@ -22,7 +22,7 @@ Entries = dict[int, Entry]
 
 
 @contextmanager
-def begun(out: Path, asked: Mapping[str, Any]) -> Iterator[None]:
+def begun(out: Path, asked: Mapping[str, Any], what: str = "cohort") -> Iterator[None]:
     """The folder, ours alone: new, or begun by an earlier run that was asked the same.
 
     Parameters
@@ -32,6 +32,8 @@ def begun(out: Path, asked: Mapping[str, Any]) -> Iterator[None]:
     asked
         JSON values that every image in it follows from; the physical cohort's folders keep theirs in the
         same file, so neither goes on with the other's.
+    what
+        What the folder is of.
 
     Raises
     ------
@@ -41,7 +43,7 @@ def begun(out: Path, asked: Mapping[str, Any]) -> Iterator[None]:
     state = out / STATE
     if out.exists() and (not out.is_dir() or (not state.is_dir() and any(out.iterdir()))):
         raise ValueError(
-            "expected a new or empty folder for the cohort, or one that an earlier run began; "
+            f"expected a new or empty folder for the {what}, or one that an earlier run began; "
             "got one that holds other files"
         )
     _expect_same(state / _ASKED, asked)
@@ -51,7 +53,7 @@ def begun(out: Path, asked: Mapping[str, Any]) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(
-                "expected a cohort that nobody writes to, got one that another run is making; wait for it"
+                f"expected a {what} that nobody writes to, got one that another run is making; wait for it"
             ) from None
         if not (state / _ASKED).is_file():
             with whole_file(state / _ASKED) as part:

@@ -30,7 +30,6 @@ _TARGET_A = -10.0
 # α/β (Gy) of late effects, where the goals say none for an organ: our choice, the usual value.
 _LATE = 3.0
 _SIDE = re.compile(r"[_ .-](?:L|R|left|right)$", re.IGNORECASE)
-_ALSO_CALLED = {"OpticNerve": "OpticNrv", "Chiasm": "OpticChiasm"}
 
 
 def figures(
@@ -179,7 +178,6 @@ def _volume_effect(parameters: Lyman | Logistic) -> float:
 def _published(name: str) -> str | None:
     """The organ of the published tables that a structure's name stands for, on either side."""
     plain = _SIDE.sub("", name)
-    plain = next((to for other, to in _ALSO_CALLED.items() if same_name(plain, other)), plain)
     return next((key for key in {**LYMAN, **LOGISTIC} if same_name(key, plain)), None)
 
 

@@ -15,6 +15,7 @@ from imaging.volume import Volume
 from planning.arcs import Arc
 from planning.arrange import arrange, arrange_arcs
 from planning.beams import Beam
+from planning.contour.barriers import walls
 from planning.contour.body import body_of
 from planning.contour.prior import contours
 from planning.contour.targets import add_target
@@ -27,6 +28,7 @@ from planning.plan_file import read_plan, write_plan
 
 from . import ct_trust, goal_sheet, head_ct, independent, robust
 from .console import Progress
+from .plan_organs import organs
 from .request import Request, Technique
 from .steps import Walk
 
@@ -100,12 +102,28 @@ def plan_patient(
     )
     head = made.case.volumes
     ct, sigma = head["ct"], head.get(head_ct.SIGMA)
+    found = organs(walk, scan.volumes["mr"], ct.grid, request)
     drawn = walk.case(
         "contours",
         "Contours",
-        {"target": target, "ctv": request.ctv_margin, "ptv": request.ptv_margin},
-        lambda: Case({}, contoured(head["tissues"], gtv(ct.grid), request, None if sigma is None else ct)),
-        after=("synthetic_ct",),
+        {
+            "target": target,
+            "ctv": request.ctv_margin,
+            "barriers": str(request.barriers),
+            "ptv": request.ptv_margin,
+        },
+        lambda: Case(
+            {},
+            contoured(
+                head["tissues"],
+                gtv(ct.grid),
+                request,
+                None if sigma is None else ct,
+                head.get(head_ct.PARTITIONS),
+                found.structures,
+            ),
+        ),
+        after=("synthetic_ct", "organs") if found.structures else ("synthetic_ct",),
     )
     structures = kept_structures(drawn)
     plan = walk.step(
@@ -150,7 +168,7 @@ def plan_patient(
         _in_scenarios(walk, plan, ct, sigma, structures, dose, request),
         _second_opinion(walk, plan, ct, structures, dose, request),
         ct_trust.told(walk, ct, sigma, plan, structures, dose.grid),
-        made.cautions,
+        (*made.cautions, *found.cautions),
     )
 
 
@@ -213,7 +231,14 @@ def _beams_asked(request: Request) -> dict[str, object]:
     return {"beams": request.n_beams}
 
 
-def contoured(tissues: Volume, gtv: Mask, request: Request, ct: Volume | None = None) -> StructureSet:
+def contoured(
+    tissues: Volume,
+    gtv: Mask,
+    request: Request,
+    ct: Volume | None = None,
+    parted: Volume | None = None,
+    drawn: StructureSet | None = None,
+) -> StructureSet:
     """Organs of the tissues, with GTV, CTV and PTV; the body is that of a CT which other means made.
 
     Parameters
@@ -223,15 +248,22 @@ def contoured(tissues: Volume, gtv: Mask, request: Request, ct: Volume | None = 
     gtv
         Gross tumour on their grid.
     request
-        Margins and dose.
+        Margins, barriers and dose.
     ct
         HU on the same grid, where they do not follow from the tissues.
+    parted
+        Flags (:class:`imaging.partition.Partition`) there; without them the CTV is cut at bone alone.
+    drawn
+        Organs that networks drew there, in place of those of the tissues.
     """
-    organs = contours(tissues)
+    of_tissues = contours(tissues)
+    structures = {**of_tissues.structures, **(drawn.structures if drawn else {})}
     if ct is not None:
-        body = replace(organs.structures[BODY], mask=body_of(ct))
-        organs = replace(organs, structures={**organs.structures, BODY: body})
-    return add_target(organs, gtv, request.ctv_margin, request.ptv_margin, request.prescription.dose_gy)
+        structures[BODY] = replace(structures[BODY], mask=body_of(ct))
+    here = replace(of_tissues, structures=structures)
+    known = {} if parted is None else walls(parted, tissues)
+    dose = request.prescription.dose_gy
+    return add_target(here, gtv, request.ctv_margin, request.ptv_margin, dose, known, request.barriers)
 
 
 def kept_structures(case: Case) -> StructureSet:

@@ -1,19 +1,13 @@
 """``spindose plan``: a user's scan, planned and published."""
 
-import dataclasses
 from pathlib import Path
-
-from imaging.case import Case
-from imaging.dicom.header import complete
-from imaging.nifti_forms import expect_one_place
-from imaging.scan import read_scan
-from imaging.volume import Quantity
 
 from .console import Progress
 from .goal_sheet import goals_of
 from .head_ct import ct_grid
 from .patient import plan_patient
 from .publish import Summary, publish
+from .read_scans import read_mr
 from .request import Request, Target
 from .robust import expect_uncertainty
 from .steps import Walk, file_hash
@@ -83,18 +77,3 @@ def _existing(path: Path) -> Path:
     if not path.exists():
         raise ValueError("expected a true CT as a NIfTI file or a DICOM series, got nothing there")
     return path
-
-
-def read_mr(path: Path, seed: int | None = None, series: int | None = None) -> Case:
-    """An MRI (volume ``mr``) with a study and a frame of reference, made up where it has none.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read, or its file puts it in two places.
-    """
-    if path.name.endswith((".nii", ".nii.gz")):
-        expect_one_place(path)
-    mr, source = read_scan(path, Quantity.MR, series)
-    source = complete(source, *(() if seed is None else ("seed", seed, file_hash(path))))
-    return Case({"mr": dataclasses.replace(mr, frame=source.frame)}, source=source)

@@ -1,13 +1,15 @@
 """What a planner asks for."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 
 from imaging.shapes import Point
+from planning.contour.barriers import Barriers
 from planning.plan import Prescription
 
 _NUMBER = r"\s*([-+]?\d+(?:\.\d+)?)\s*"
@@ -77,10 +79,16 @@ class Request:
         there is none.
     networks
         Whether networks make the CT, with what it may be off by; the aligned anatomy otherwise.
+    barriers
+        What cuts the CTV, and how far beyond it may go.
     ct_weights, ct_intervals
         Those networks, and what was calibrated for them; with none those that ship.
     ct_model
         What the catalogue calls them, where they are of it.
+    contour_files, contour_note
+        Networks that draw organs, by their files' names; and what to say where there are none.
+    contrast
+        Of the scan, where they need it.
     mark
         What every output says of itself where a model is not approved.
     """
@@ -101,9 +109,13 @@ class Request:
     arcs: tuple[str, ...] = ()
     networks: bool = True
     robust_ct: bool = False
+    barriers: Barriers = field(default_factory=Barriers)
     ct_weights: tuple[Path, ...] = ()
     ct_intervals: Path | None = None
     ct_model: str = ""
+    contour_files: Mapping[str, Path] = field(default_factory=dict)
+    contour_note: str = ""
+    contrast: str = ""
     mark: str = ""
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ def write_case(case: Case, folder: Path) -> None:
     index: dict[str, object] = {"format": _FORMAT}
     index["volumes"] = {
         name: {
-            "file": _write(volume, folder / f"{name}.nii.gz"),
+            "file": _write(volume, folder / f"{name}.nii.gz", case.source.mark),
             "quantity": volume.quantity.value,
             "frame": volume.frame,
             "affine": volume.grid.affine.tolist(),
@@ -39,7 +39,9 @@ def write_case(case: Case, folder: Path) -> None:
         index["structures"] = {
             name: {
                 # Names come from other systems' files, so they never become file names.
-                "file": _write(_as_labels(case.structures, s), folder / f"structure_{n:03d}.nii.gz"),
+                "file": _write(
+                    _as_labels(case.structures, s), folder / f"structure_{n:03d}.nii.gz", case.source.mark
+                ),
                 "kind": s.kind.value,
                 "color": list(s.color),
                 "prescription_gy": s.prescription_gy,
@@ -96,8 +98,8 @@ def _read(folder: Path, file: str, quantity: Quantity, affine: list[list[float]]
     return dataclasses.replace(volume, grid=exact)
 
 
-def _write(volume: Volume, path: Path) -> str:
-    write_nifti(volume, path)
+def _write(volume: Volume, path: Path, mark: str) -> str:
+    write_nifti(volume, path, mark)
     return path.name
 
 

@@ -70,11 +70,12 @@ def read_nifti(path: Path, quantity: Quantity) -> Volume:
     return expect_finite(Volume(_tensor(values, quantity), grid, quantity))
 
 
-def write_nifti(volume: Volume, path: Path) -> None:
+def write_nifti(volume: Volume, path: Path, description: str = "") -> None:
     """A volume as a NIfTI-1 file (``.nii`` or ``.nii.gz``), written whole or not at all.
 
     The same volume gives the same bytes every time. Masks become ``uint8``; ``float32`` is the
-    widest number with a fraction. The affine is kept as ``float32``, as the format has it.
+    widest number with a fraction. The affine is kept as ``float32``, as the format has it. The header's
+    ``descrip`` keeps 79 characters of ``description``.
 
     Raises
     ------
@@ -91,6 +92,7 @@ def write_nifti(volume: Volume, path: Path) -> None:
     image.set_sform(image.affine, code="scanner")
     image.set_qform(image.affine, code="scanner")
     image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description.encode()[:79]
     content = image.to_bytes()
     with whole_file(path) as part, part.open("wb") as file:
         if path.name.endswith(".gz"):

@@ -21,7 +21,7 @@ Indices = Float64[Tensor, "planes points 3"]
 Read = Shaped[Tensor, "c planes points"]
 
 
-def on_voxels(mr: Volume, spacing: float) -> tuple[Floats, Grid]:
+def on_voxels(mr: Volume, spacing: float, within: Grid | None = None) -> tuple[Floats, Grid]:
     """MR signal on an upright grid of cubes that covers it, each the mean of its eight parts.
 
     Parameters
@@ -30,8 +30,10 @@ def on_voxels(mr: Volume, spacing: float) -> tuple[Floats, Grid]:
         MR signal, any orientation, shape ``(c, i, j, k)``.
     spacing
         Side of a cube (mm).
+    within
+        What the cubes shall cover instead.
     """
-    fine = around(mr.grid, (spacing / 2,) * 3)
+    fine = around(within or mr.grid, (spacing / 2,) * 3)
     image = avg_pool3d(resample(mr, fine).data.float().clamp(min=0)[None], 2, ceil_mode=True)[0]
     affine = fine.affine.copy()
     affine[:3, 3] += spacing / 4

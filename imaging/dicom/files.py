@@ -125,21 +125,27 @@ def choose_series(headers: list[Header], series: int | None) -> list[Header]:
     ValueError
         If there are several and none is chosen, or the chosen one is not there.
     """
+    groups = series_among(headers)
+    if series is None and len(groups) > 1:
+        listed = ", ".join(
+            f"{n}: {modality(group[0][1])} of {len(group)} images"
+            for n, group in enumerate(groups[:12], start=1)
+        )
+        raise ValueError(
+            f"expected one series, got {len(groups)} ({listed}); choose one by its number with series"
+        )
+    if series is not None and not 1 <= series <= len(groups):
+        raise ValueError(f"expected a series from 1 to {len(groups)}, got {series}")
+    return groups[(series or 1) - 1]
+
+
+def series_among(headers: list[Header]) -> list[list[Header]]:
+    """The headers of each series, in the order in which :func:`choose_series` counts them."""
     groups: dict[str, list[Header]] = {}
     for header in headers:
         groups.setdefault(str(header[1].get("SeriesInstanceUID", "")), []).append(header)
     uids = sorted(groups, key=lambda uid: (_series_number(groups[uid][0][1]), uid))
-    if series is None and len(uids) > 1:
-        listed = ", ".join(
-            f"{n}: {modality(groups[uid][0][1])} of {len(groups[uid])} images"
-            for n, uid in enumerate(uids[:12], start=1)
-        )
-        raise ValueError(
-            f"expected one series, got {len(uids)} ({listed}); choose one by its number with series"
-        )
-    if series is not None and not 1 <= series <= len(uids):
-        raise ValueError(f"expected a series from 1 to {len(uids)}, got {series}")
-    return groups[uids[(series or 1) - 1]]
+    return [groups[uid] for uid in uids]
 
 
 def _series_number(dataset: Dataset) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from .attributes import numbers
-from .files import choose_series, image_headers
+from .files import choose_series, image_headers, modality
 
 # Times (ms) that tell weightings apart at 1.5 and 3 T, as textbooks of MRI have them.
 _LONG_TE, _SHORT_TE, _SHORT_TE_OF_ECHOES = 60.0, 30.0, 12.0
@@ -38,9 +38,24 @@ def weighting(path: Path, series: int | None = None) -> str | None:
     ValueError
         If there is no such series.
     """
+    return weighting_of(_header(path, series))
+
+
+def is_ct(path: Path, series: int | None = None) -> bool:
+    """Whether a series is a CT's; errors as :func:`weighting`."""
+    return modality(_header(path, series)) == "CT"
+
+
+def _header(path: Path, series: int | None) -> Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings about odd values quote them
-        _, dataset = choose_series(image_headers(path), series)[0]
+        return choose_series(image_headers(path), series)[0][1]
+
+
+def weighting_of(dataset: Dataset) -> str | None:
+    """The same by one image's header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         te, tr, ti = (_time(dataset, names) for names in (_ECHO, _REPETITION, _INVERSION))
         sequence = f"{dataset.get('ScanningSequence') or ''} {dataset.get('EchoPulseSequence') or ''}"
         agent = str(dataset.get("ContrastBolusAgent") or dataset.get("ContrastBolusAgentSequence") or "")
