@@ -1,15 +1,14 @@
 """Contours by the shipped networks, on heads that they never saw: ``python -m benchmarks.contouring``.
 
 Synthetic patients of other seeds have true contours: Dice of each organ and of the tumour's regions from all
-four contrasts and from T1 or contrast T1 with FLAIR alone, and structures on the wrong side. Real Colin27 has
-labels of its brain; a real patient's tumour must have one volume from whatever contrasts it is seen in; both
-need SPINDOSE_DATA. Margins are held against boxes, whose growth is known. Time and memory are those of
-``spindose contour`` on one head of 1 mm from file to files. With --keep a killed run goes on, and several may
-share the patients (--first, --cases, --no-record) before one sums them up.
+four contrasts, from T1 or contrast T1 with FLAIR alone and from their CT, and structures on the wrong side.
+Real Colin27 has labels of its brain; a real patient's tumour must have one volume from whatever contrasts it
+is seen in; both need SPINDOSE_DATA. Margins are held against boxes whose growth is known. Time and memory are
+those of ``spindose contour`` on one head of 1 mm from file to files. With --keep a killed run goes on, and
+several may share the patients (--first, --cases, --no-record) before one sums them up.
 """
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -17,16 +16,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from app.contour_score import scored
+from app.contour_score import SETS, scored_patient
 from app.contoured import Contourer, read_contourer
-from app.contrasts import in_channels
+from app.contrasts import CT, in_channels
 from app.ct_nets import ZOO
 from app.held_out import held_out
 from imaging.agreement import dice
@@ -53,7 +51,6 @@ TARGETS: Targets = {
     "seconds_per_head": ("<=", 60.0),
     "peak_gib": ("<=", 6.0),
 }
-SETS = {"all": CONTRASTS, "t1": ("t1",), "t1c+flair": ("t1c", "flair")}
 _SEED = 20270  # of patients; those of training and of the calibration come from others
 _REAL = "tcga_fg_6692"
 _REAL_SETS = {"all": CONTRASTS, "flair": ("flair",), "t2": ("t2",), "t1c+flair": ("t1c", "flair")}
@@ -88,36 +85,23 @@ def main() -> int:
 
 
 def row(seed: int, k: int, nets: Contourer, keep: Path | None) -> dict[str, Any]:
-    """Scores of one patient by the contrasts that were seen, read where an earlier run kept them."""
-    kept = None if keep is None else keep / f"{seed}_{k}.json"
-    if kept is not None and kept.is_file():
-        return dict(json.loads(kept.read_text()))
-    patient = held_out(seed, k, CONTRASTS)
-    if patient.structures is None:
-        raise ValueError("expected a patient with true contours, got none")
-    told: dict[str, Any] = {}
-    for name, seen in SETS.items():
-        made = nets(in_channels([patient.scans[c] for c in seen], seen))
-        told[name] = asdict(scored(made, patient.structures, patient.tissues))
-        told[name]["missing"] = dict(made.missing)
-    print(
-        k, {name: round(d, 2) for name, d in told["all"]["dice"].items()}, told["all"]["regions"], flush=True
-    )
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(told))
+    """Scores of one patient by what was seen of it, read where an earlier run kept them."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = scored_patient(seed, k, nets, keep or Path(folder))
+    found = {name: round(d, 2) for name, d in told["all"]["dice"].items()}
+    print(k, found, told["all"]["regions"], flush=True)
     return told
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    each = {name: _means([r[name] for r in rows]) for name in SETS}
+    each = {name: _means([r[name] for r in rows]) for name in (*SETS, CT)}
     return {
         "dice": {name: mean for name, (mean, _) in each["all"].items()},
         "dice_sd": {name: sd for name, (_, sd) in each["all"].items()},
         "dice_by_contrasts": {
             name: {structure: mean for structure, (mean, _) in of.items()} for name, of in each.items()
         },
-        "swapped_sides": sum(len(r[name]["swapped"]) for r in rows for name in SETS),
+        "swapped_sides": sum(len(r[name]["swapped"]) for r in rows for name in each),
         "not_found": sum(len(r["all"]["missing"]) for r in rows),
     }
 
