@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 
 from imaging.brightness import scaled
 from planning.contour.classes import CONTRASTS, Classes
-from synth.on_the_fly import generator_of, places_of
+from synth.on_the_fly import generator_of
+from synth.poses import places_of
 from synth.quick_scan import Scan, scanned
 from synth.randomisation import Randomisation
 

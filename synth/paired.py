@@ -18,7 +18,8 @@ from imaging.tissue import Tissue
 
 from .cells import N_LEVELS, deviations
 from .ct import HIGHEST, LOWEST, CtRecipe, ct_numbers
-from .on_the_fly import Labels, Library, generator_of, sample
+from .on_the_fly import Library, generator_of, sample
+from .poses import Labels
 from .quick_scan import blurred
 from .randomisation import Randomisation
 

@@ -14,6 +14,7 @@ _SHARES = (
     "cavities",
     "organs",
     "hollow",
+    "grafted",
     "missing",
 )
 
@@ -54,6 +55,9 @@ class Randomisation:
     hollow
         Share of samples whose cavities reach one voxel or two into the bone around them: walls of sinuses
         are thinner than label maps drawn from MRI have them.
+    grafted
+        Share of samples that get the tumour of a head besides their own, at any place of the brain: a library
+        has few tumours, and where they lie says nothing of where others do.
     contrasts
         Sequences of a sample's channels, as :func:`synth.looks.physical_look` names them, or ``any``; with
         none, one channel of any contrast.
@@ -83,6 +87,7 @@ class Randomisation:
     cavities: float = 0.0
     organs: float = 0.0
     hollow: float = 0.0
+    grafted: float = 0.0
     contrasts: tuple[str, ...] = ()
     sequences: tuple[str, ...] = ("t1", "t1", "t1c", "t2", "flair", "pd")
     missing: float = 0.0

@@ -16,10 +16,10 @@ from synth.on_the_fly import (
     OnTheFly,
     generator_of,
     library,
-    places_of,
     rendered,
     sample,
 )
+from synth.poses import places_of
 from synth.quick_scan import Scan, scanned
 from synth.randomisation import Randomisation
 from synth.subject import Subject
