@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from planning.contour.known import Allowed, Meaning, allowed, base_of, bits, mat
 from .console import Progress
 from .contour_cases import LabelledFiles
 from .contour_reading import Labelled, read_labelled
-from .paired_material import split_patients
+from .prepared import split_patients, verdict_beside
 from .steps import file_hash
 
 _FORMAT = 1  # of the files; another one makes them again
@@ -154,12 +155,8 @@ def prepare_cases(
     left_out: dict[str, str] = {}
     for n, case in enumerate(cases):
         key = _key(case, task)
-        path, told = out / f"{key[:24]}.safetensors", out / f"{key[:24]}.json"
-        if not told.is_file():
-            verdict = _made(case, task, path)
-            with whole_file(told) as part:
-                part.write_text(json.dumps(verdict) + "\n", encoding="utf-8")
-        verdict = json.loads(told.read_text(encoding="utf-8"))
+        path = out / f"{key[:24]}.safetensors"
+        verdict = verdict_beside(path, partial(_made, case, task, path))
         if key in ready:
             left_out[case.name] = f"it is the same as {ready[key].files.name}"
         elif why := verdict.get("left_out"):

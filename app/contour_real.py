@@ -1,18 +1,17 @@
 """Real cases of a training of contours: what structures are called, how cases are kept and told of."""
 
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imaging.atomic import whole_file
 from planning.contour.known import HEAD_KNOWN, ORGANS_KNOWN, Meaning, own_known
 
 from .console import Progress
 from .contour_cases import labelled_cases
 from .contour_material import Cases, Task, prepare_cases, split_cases
+from .prepared import expect_data, keep_split
 
 CASES = "cases"  # the folder of prepared cases in that of a run
 OWN = "own"  # the network of a user's structures
@@ -91,22 +90,14 @@ def real_cases(
         If none fits, or the run in ``out`` began with other cases, or otherwise mixed.
     """
     kept = out / CASES / "split.json"
+    expect_data(data, kept)
     if not data:
-        if kept.is_file():
-            raise ValueError("expected the DATA that this run began with, got none; name its folders again")
         return None
     task = Task(known_of(kind, real.names), n_classes, spacing, real.names)
     ready, left_out = prepare_cases(labelled_cases(data), task, out / CASES, progress)
     cases = split_cases(ready, left_out, real.held_out)
     told = {"real": real.share, **cases.keys}
-    begun = (out / "checkpoint").exists()
-    if begun and (not kept.is_file() or json.loads(kept.read_text(encoding="utf-8")) != told):
-        raise ValueError(
-            "expected the cases, --names, --real and --held-out that this run began with, got others; "
-            "use a new folder, and --start for its weights"
-        )
-    with whole_file(kept) as part:
-        part.write_text(json.dumps(told) + "\n", encoding="utf-8")
+    keep_split(kept, told, (out / "checkpoint").exists(), "cases, --names, --real and --held-out")
     return cases
 
 

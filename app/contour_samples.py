@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from imaging.brightness import scaled
 from planning.contour.classes import CONTRASTS, Classes
-from synth.on_the_fly import generator_of
+from synth.on_the_fly import generator_of, shown
 from synth.poses import places_of
 from synth.quick_scan import Scan, scanned
 from synth.randomisation import Randomisation
@@ -65,7 +65,7 @@ class RealContours(Dataset[dict[str, Tensor]]):
         mr, allowed = self._part(case, generator)
         noise = torch.Generator(self.device).manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
         image = torch.zeros((len(CONTRASTS), *self.how.shape), device=self.device)
-        for n in _shown(len(mr), self.how.missing, generator):
+        for n in shown(len(mr), self.how.missing, generator):
             scan = Scan.drawn(_CLEANER * self.how.artefacts, self.how.spacing, generator, self.how.thick)
             image[CONTRASTS.index(case.contrasts[n])] = scaled(scanned(mr[n].contiguous(), scan, noise))
         return {"image": image, "allowed": allowed}
@@ -130,14 +130,6 @@ def known_everywhere(sample: dict[str, Tensor], classes: Classes) -> dict[str, T
     """A synthetic sample as a real one is: the bit of each voxel's class."""
     wanted = classes.wanted(sample["labels"], sample.get("organs"))
     return {"image": sample["image"], "allowed": (1 << wanted).to(torch.int32)}
-
-
-def _shown(n: int, missing: float, generator: torch.Generator) -> list[int]:
-    """Contrasts that a sample has: each but for a share that is missing, never none."""
-    draws = torch.rand(n, generator=generator)
-    there = draws >= missing
-    there[draws.argmax()] = True
-    return torch.nonzero(there)[:, 0].tolist()
 
 
 def _reach(fine: Float[Tensor, "3 _ _ _"], size: Sequence[int]) -> tuple[list[int], list[int]]:

@@ -1,7 +1,6 @@
 """What an evaluation of a synthetic set found, in numbers, rows and plain words."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from synth.privacy.audit import Pair, Privacy, figures
 
 from .evaluated_sets import Sets
 from .extractors import Extractor
+from .plain import plain
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def as_json(found: Evaluation) -> dict[str, Any]:
         },
         "cautions": found.notes,
     }
-    return dict(_plain(whole))
+    return dict(plain(whole))
 
 
 def _pair(sets: Sets, pair: Pair) -> dict[str, object]:
@@ -169,17 +169,6 @@ def _pair(sets: Sets, pair: Pair) -> dict[str, object]:
         "train": sets.train.names[pair.train],
         "value": pair.value,
     }
-
-
-def _plain(value: Any) -> Any:
-    """Numbers that are none become null: JSON knows neither NaN nor infinity."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _distance(name: str, m: Measure, times: float = 1.0) -> Row:

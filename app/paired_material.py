@@ -9,8 +9,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from safetensors.torch import save_file
@@ -27,6 +27,7 @@ from synth.ct import HIGHEST, LOWEST
 from .console import Progress
 from .paired_alignment import unfit
 from .paired_cases import Pair, PairFiles, read_pair
+from .prepared import verdict_beside
 from .steps import file_hash
 
 _FORMAT = 1  # of the files and of the checks; another one makes them again
@@ -112,12 +113,8 @@ def prepare_pairs(
     left_out: dict[str, str] = {}
     for n, case in enumerate(cases):
         key = _key(case, spacing)
-        path, told = out / f"{key[:24]}.safetensors", out / f"{key[:24]}.json"
-        if not told.is_file():
-            verdict = _made(case, spacing, path)
-            with whole_file(told) as part:
-                part.write_text(json.dumps(verdict) + "\n", encoding="utf-8")
-        verdict = json.loads(told.read_text(encoding="utf-8"))
+        path = out / f"{key[:24]}.safetensors"
+        verdict = verdict_beside(path, partial(_made, case, spacing, path))
         fits = tuple(int(c) for c in verdict["contrasts"])
         left_out |= {f"{case.name}{which}": why for which, why in verdict["left_out"].items()}
         if key in ready:
@@ -129,55 +126,6 @@ def prepare_pairs(
         name, why = next(iter(left_out.items()))
         raise ValueError(f"expected a pair or more that fits, got none of {len(cases)}; {name}: {why}")
     return list(ready.values()), left_out
-
-
-@runtime_checkable
-class OfPatient(Protocol):
-    """Something made ready of a patient's scans."""
-
-    @property
-    def key(self) -> str:
-        """Hash of what it was made of."""
-
-    @property
-    def patient(self) -> str:
-        """A hash that all of one patient share."""
-
-
-Prepared = TypeVar("Prepared", bound=OfPatient)
-
-
-def split_patients(pairs: Sequence[Prepared], share: float) -> tuple[list[Prepared], list[Prepared]]:
-    """Pairs to train on, and those of held-out patients, one patient at least.
-
-    Who is held out follows from the content of the scans alone, not from names, order or a run's seed:
-    networks of an ensemble hold out the same patients.
-
-    Parameters
-    ----------
-    pairs
-        All of them.
-    share
-        Of the patients, to hold out.
-
-    Raises
-    ------
-    ValueError
-        If there is one patient alone, so that nobody could be held out.
-    """
-    first: dict[str, str] = {}
-    for pair in pairs:
-        first[pair.patient] = min(pair.key, first.get(pair.patient, pair.key))
-    if len(first) < 2:
-        raise ValueError(
-            "expected scans of two patients or more, to hold one out, got those of one; add some of others"
-        )
-    drawn = sorted(first, key=lambda patient: first[patient])
-    out = set(drawn[: min(max(round(share * len(drawn)), 1), len(drawn) - 1)])
-    return (
-        [p for p in pairs if p.patient not in out],
-        [p for p in pairs if p.patient in out],
-    )
 
 
 def _made(case: PairFiles, spacing: float, path: Path) -> dict[str, object]:

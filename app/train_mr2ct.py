@@ -4,7 +4,6 @@ Pairs are synthetic, and real ones beside them where a user has some: those are 
 patients are kept apart to be tested on.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -15,7 +14,6 @@ from accelerate.tracking import GeneralTracker
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from imaging.atomic import whole_file
 from models.unet import unet
 from models.weights import load_weights, mix_with, save_weights
 from mr2ct.ct_features import SegmenterOfCts, ct_features
@@ -28,8 +26,9 @@ from synth.subject import Subject
 from .console import RESEARCH_ONLY, Progress
 from .curves import LOSSES, draw_losses
 from .paired_cases import paired_cases
-from .paired_material import Material, prepare_pairs, split_patients
+from .paired_material import Material, prepare_pairs
 from .paired_score import scored
+from .prepared import expect_data, keep_split, split_patients
 from .real_pairs import Mixed, RealPairs
 from .training_heads import Heads, kept_library
 
@@ -211,23 +210,15 @@ def real_material(run: Mr2ctRun, real: Sequence[Path], out: Path, progress: Prog
         If none fits, or the run in ``out`` began with other pairs, or otherwise mixed.
     """
     kept = out / PAIRS / "split.json"
+    expect_data(real, kept)
     if not real:
-        if kept.is_file():
-            raise ValueError("expected the DATA that this run began with, got none; name its folders again")
         return None
     found = paired_cases(real)
     ready, left_out = prepare_pairs(found.pairs, run.recipe.spacing, out / PAIRS, progress)
     training, held_out = split_patients(ready, run.held_out)
     material = Material(tuple(training), tuple(held_out), left_out, found.skipped)
     told = {"real": run.real, **material.keys}
-    begun = (out / "checkpoint").exists()
-    if begun and (not kept.is_file() or json.loads(kept.read_text(encoding="utf-8")) != told):
-        raise ValueError(
-            "expected the pairs, --real and --held-out that this run began with, got others; "
-            "use a new folder, and --start for its weights"
-        )
-    with whole_file(kept) as part:
-        part.write_text(json.dumps(told) + "\n", encoding="utf-8")
+    keep_split(kept, told, (out / "checkpoint").exists(), "pairs, --real and --held-out")
     return material
 
 

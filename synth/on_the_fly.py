@@ -161,7 +161,7 @@ def organ_sample(
     brain = _brain(labels) if float(torch.rand(1, generator=generator)) < how.stripped else None
     names = how.contrasts or (ANY,)
     image = torch.zeros((len(names), *how.shape), device=device)
-    for channel in _shown(len(names), how, generator):
+    for channel in shown(len(names), how.missing, generator):
         image[channel] = _scan(labels, brain, names[channel], how, generator, noise)
     _cut([image, labels] if organs is None else [image, labels, organs], how, generator)
     return torch.stack([scaled(channel) for channel in image]), labels, organs
@@ -194,10 +194,10 @@ def _scan(
     return scanned(image, Scan.drawn(how.artefacts, how.spacing, generator, how.thick), noise)
 
 
-def _shown(n: int, how: Randomisation, generator: torch.Generator) -> list[int]:
-    """Channels that a sample has: each but for a share that is missing, never none."""
+def shown(n: int, missing: float, generator: torch.Generator) -> list[int]:
+    """Channels that a sample has of so many: each but for a share that is missing, never none."""
     draws = torch.rand(n, generator=generator)
-    there = draws >= how.missing
+    there = draws >= missing
     there[draws.argmax()] = True
     return torch.nonzero(there)[:, 0].tolist()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.console import RESEARCH_ONLY, Progress
+from app.plain import plain
 from app.steps import file_hash
 from imaging.atomic import new_folder
 from imaging.dicom.header import software_version
@@ -132,7 +133,7 @@ def _facts(
         "inputs": {**_study_hash(path, study), **found.inputs},
         "files": dict(files),
     }
-    return dict(_plain(whole))
+    return dict(plain(whole))
 
 
 def _study_hash(path: Path, study: Study) -> dict[str, str]:
@@ -154,14 +155,3 @@ def _cell(value: Value) -> Value:
     if isinstance(value, str):
         return f"'{value}" if value.startswith(_FORMULA) else value
     return "" if math.isnan(value) else value
-
-
-def _plain(value: Any) -> Any:
-    """Numbers that are none become null: JSON knows neither NaN nor infinity."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from app.paired_cases import Pair, PairFiles
-from app.paired_material import Ready, split_patients, tensors_of
+from app.paired_material import Ready, tensors_of
+from app.prepared import split_patients
 from app.real_pairs import Mixed, RealPairs
 from imaging.grid import Grid
 from imaging.phantoms import sphere
