@@ -84,7 +84,7 @@ def icc_agreement(ratings: Ratings, level: float = 0.95) -> Estimate:
     ratings
         Every rater's value of every subject, shape ``(subjects, raters)``.
     level
-        Of the confidence interval.
+        Of the confidence interval; NaN where raters differ and subjects do not.
 
     Raises
     ------
@@ -95,6 +95,8 @@ def icc_agreement(ratings: Ratings, level: float = 0.95) -> Estimate:
     value = (s.subjects - s.rest) / (s.subjects + (s.k - 1) * s.rest + s.k * (s.raters - s.rest) / s.n)
     if s.rest == 0 and s.raters == 0:
         return Estimate(1.0, 1.0, 1.0)
+    if s.rest == 0 and s.subjects == 0:  # every subject is alike: nothing tells how far the value is sure
+        return Estimate(float(value), np.nan, np.nan)
     a = s.k * value / (s.n * (1 - value))
     b = 1 + s.k * value * (s.n - 1) / (s.n * (1 - value))
     freedom = (a * s.raters + b * s.rest) ** 2 / (
@@ -112,7 +114,8 @@ def icc_consistency(ratings: Ratings, level: float = 0.95) -> Estimate:
     """ICC(3,1): these raters alone, who may each be off by a constant; see :func:`icc_agreement`."""
     s = _squares(ratings)
     if s.rest == 0:
-        return Estimate(1.0, 1.0, 1.0)
+        alike = np.nan if s.subjects == 0 else 1.0
+        return Estimate(alike, alike, alike)
     ratio, freedom = s.subjects / s.rest, (s.n - 1) * (s.k - 1)
     tail = (1 + level) / 2
     low, high = (

@@ -29,6 +29,13 @@ def test_icc_of_shrout_and_fleiss() -> None:
     assert (three.value, three.low, three.high) == pytest.approx((0.715, 0.342, 0.946), abs=6e-4)
 
 
+def test_icc_of_subjects_that_are_all_alike_is_nothing_that_anybody_could_be_sure_of() -> None:
+    alike = np.tile([1.0, 2.0, 4.0], (5, 1))
+    agreement, consistency = icc_agreement(alike), icc_consistency(alike)
+    assert agreement.value == 0
+    assert np.isnan([agreement.low, agreement.high, consistency.value]).all()
+
+
 def test_icc_of_raters_who_agree_is_one_and_who_differ_by_a_constant_consistent() -> None:
     volumes = np.array([[1.1, 1.1], [2.3, 2.3], [3.7, 3.7]])
     assert icc_agreement(volumes).value == icc_consistency(volumes).value == 1
