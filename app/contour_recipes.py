@@ -43,7 +43,9 @@ class Recipe:
 RECIPES = {
     "head": Recipe(
         HEAD_NET,
-        replace(_EVERYWHERE, spacing=HEAD_NET.spacing, lesions=0.45, grafted=0.6, stripped=0.05, missing=0.25),
+        replace(
+            _EVERYWHERE, spacing=HEAD_NET.spacing, lesions=0.45, grafted=0.6, stripped=0.05, missing=0.25
+        ),
         "Brain, brainstem, eyes, skull and body, and a tumour's parts with a resection's cavity",
     ),
     "organs": Recipe(
