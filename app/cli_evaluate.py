@@ -21,27 +21,52 @@ Structures = Annotated[
 
 @evaluate_app.command("dose")
 def evaluate_dose(
-    dose: Annotated[Path, typer.Argument(help="The dose to evaluate: RTDOSE or NIfTI.")],
-    reference: Annotated[Path, typer.Option(help="The dose to compare it with: RTDOSE or NIfTI.")],
+    dose: Annotated[
+        Path, typer.Argument(help="The dose to evaluate: RTDOSE or NIfTI; a folder with --openkbp.")
+    ],
+    patients: Annotated[
+        Path | None, typer.Argument(help="With --openkbp: patients in its layout, with their doses.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="The dose to compare it with: RTDOSE or NIfTI.")
+    ] = None,
     structures: Structures = None,
     gamma: Annotated[str, typer.Option(help="Gamma criterion: percent / mm.")] = "3/3",
     cutoff: Annotated[float, typer.Option(help="Leave out what is under this % of the maximum.")] = 10.0,
     local: Annotated[
         bool, typer.Option("--local", help="Percent of each point's own dose, not of the maximum.")
     ] = False,
+    openkbp: Annotated[
+        bool, typer.Option("--openkbp", help="Score a folder of predictions as the OpenKBP challenge does.")
+    ] = False,
+    picture: Annotated[Path | None, typer.Option(help="With --openkbp: a .png file of the scores.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Gamma, differences, and metrics of histograms against a reference dose.
+    """Gamma, differences, and metrics of histograms against a reference dose; or scores of predictions.
 
     Example: `spindose evaluate dose dose.dcm --reference measured.dcm --gamma 2/2 --json`
+
+    Example: `spindose evaluate dose --openkbp predictions provided-data/validation-pats --picture scores.png`
     """
     with one_sentence(), progress_bar() as progress:
-        from .evaluate_dose import evaluate_dose, lines, parse_criterion
+        if openkbp:
+            from .evaluate_openkbp import evaluate_openkbp
+            from .evaluate_openkbp import lines as scores
 
-        found = evaluate_dose(
-            dose, reference, structures, parse_criterion(gamma, cutoff, local=local), progress
-        )
-    answer(found, lines(found), as_json)
+            if patients is None:
+                raise ValueError("expected a folder of OpenKBP's patients after the predictions, got none")
+            found = evaluate_openkbp(dose, patients, progress, picture)
+            told = scores(found)
+        else:
+            from .evaluate_dose import evaluate_dose, lines, parse_criterion
+
+            if reference is None or patients is not None:
+                raise ValueError("expected one dose and --reference to compare it with, got another number")
+            found = evaluate_dose(
+                dose, reference, structures, parse_criterion(gamma, cutoff, local=local), progress
+            )
+            told = lines(found)
+    answer(found, told, as_json)
 
 
 @evaluate_app.command("ct")
