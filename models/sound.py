@@ -21,10 +21,14 @@ class SoundConv3d(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 # the base's name
         """The convolution, ``(b, c, i, j, k)``."""
-        if input.device.type != "cpu" or input.shape[-3] != _DEPTH:
+        if not self.exact(input):
             return super().forward(input)
         with torch.autocast("cpu", enabled=False):
             return super().forward(input.float())
+
+    def exact(self, input: Tensor) -> bool:  # noqa: A002 # as above
+        """Whether it takes float32."""
+        return input.device.type == "cpu" and input.shape[-3] == _DEPTH
 
 
 def sound(net: Net) -> Net:

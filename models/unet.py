@@ -15,10 +15,12 @@ from monai.networks.nets.basic_unet import BasicUNet
 from torch import Tensor, nn
 
 from .sound import sound
+from .standardised import standardised
 
 MOST = 1024  # channels of a network that a card may tell of
 MULTIPLE = 32  # sides of an input are whole numbers of these
 _CELL = 2
+_NORMS = ("instance", "none")
 
 Batch = Float[Tensor, "_ _ _ _ _"]
 
@@ -37,11 +39,14 @@ class UNetConfig:
         Channels of two last layers that look at single voxels again, beside the input; 0 for none.
     deep
         Coarser levels that answer too while the network learns, of cells of 4, then 8 voxels a side.
+    norm
+        ``instance``; or ``none``, with standardised kernels (:mod:`models.standardised`), where how large an
+        answer is matters.
 
     Raises
     ------
     ValueError
-        If a count is not positive, or there are not six features.
+        If a count is not positive, there are not six features, or there is no such normalisation.
     """
 
     inputs: int = 1
@@ -49,8 +54,11 @@ class UNetConfig:
     features: tuple[int, ...] = (32, 48, 96, 128, 128, 96)
     sharp: int = 0
     deep: int = 0
+    norm: str = "instance"
 
     def __post_init__(self) -> None:
+        if self.norm not in _NORMS:
+            raise ValueError(f"expected a normalisation of {', '.join(_NORMS)}, got {self.norm!r}")
         counts = (self.inputs, self.outputs, *self.features)
         if self.deep not in (0, 1, 2):
             raise ValueError(f"expected 0 to 2 coarser levels that answer, got {self.deep}")
@@ -154,7 +162,8 @@ def unet(config: UNetConfig) -> CellUNet:
     """MONAI's `BasicUNet` (after Falk et al., Nat. Methods 16, 67 (2019)) with trilinear upsampling.
 
     Takes ``(b, inputs, i, j, k)`` with sides that are multiples of 32, gives ``(b, outputs, i, j, k)``.
-    Instance norm, since batches are small; transposed convolutions leave a chequerboard, so there are none.
+    Instance norm, or none, since batches are small; transposed convolutions leave a chequerboard: there are
+    none.
     """
     net = BasicUNet(
         spatial_dims=3,
@@ -162,9 +171,11 @@ def unet(config: UNetConfig) -> CellUNet:
         out_channels=config.outputs * _CELL**3,
         features=config.features,
         act=("LeakyReLU", {"negative_slope": 0.1, "inplace": True}),
-        norm=("instance", {"affine": True}),
+        norm=("instance", {"affine": True}) if config.norm == "instance" else None,
         upsample="nontrainable",
     )
+    if config.norm == "none":
+        standardised(net)
     net = net.to(memory_format=torch.channels_last_3d)  # several times faster in bf16 on a CPU
     deep = nn.ModuleList(nn.Conv3d(n, config.outputs, 1) for n in config.features[1 : 1 + config.deep])
     return sound(CellUNet(net, _head(config) if config.sharp else None, deep if config.deep else None))
