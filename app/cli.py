@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .cli_contour import register as register_contour
+from .cli_dose import predict_app
 from .cli_evaluate import evaluate_app
 from .cli_models import models_app
 from .cli_report import report
@@ -31,6 +32,7 @@ machine_app = typer.Typer(
 app.add_typer(machine_app, name="machine")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(train_app, name="train")
+app.add_typer(predict_app, name="predict")
 app.add_typer(synth_app, name="synth")
 app.add_typer(models_app, name="models")
 app.command()(report)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .cli_contours import contours
+from .cli_dose import train_dose_command
 from .cli_encoder import encoder
 from .cli_intervals import intervals
 from .cli_quality import quality
@@ -247,6 +248,7 @@ def _given(anatomy: Path | None) -> tuple:  # type: ignore[type-arg]
 
 
 train_app.command("contours")(contours)
+train_app.command("dose")(train_dose_command)
 train_app.command("encoder")(encoder)
 train_app.command("intervals")(intervals)
 train_app.command("quality")(quality)
