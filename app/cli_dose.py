@@ -43,6 +43,8 @@ def train_dose_command(
     patience: Annotated[
         int, typer.Option(min=0, help="Looks without improvement before it stops early; 0 for none.")
     ] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Samples in a step.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make samples; 0 for none.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of samples and first weights.")] = 0,
     device: Annotated[str, typer.Option(help="Where to train: cpu, or cuda.")] = "cpu",
     track: Track = "auto",
@@ -72,7 +74,9 @@ def train_dose_command(
             histogram,
             patients=patients,
             held_out=held_out,
-            fit=Fit(budget_s=parse_budget(budget), patience=patience, muon=True),
+            fit=Fit(
+                budget_s=parse_budget(budget), patience=patience, batch=batch, workers=workers, muon=True
+            ),
             seed=seed,
             start=start,
             net={"stages": stages, "norm": norm},
@@ -86,7 +90,7 @@ def train_dose_command(
         f"Trained {took['steps']} steps in {took['seconds']:.0f} s; weights, card and curves are written.",
         f"{told['training']} patients to learn from, {told['held out']} others held out.",
         *(f"Left out {name}: {why}." for name, why in told["left out"].items()),
-        f"Held out: {found['dose_gy']:.2f} Gy off in voxels, {found['histogram_gy']:.2f} Gy in histograms.",
+        f"Held out: {found['dose_gy']:.2f} Gy off in voxels, {found['counted_gy']:.2f} Gy in what counts.",
     ]
     answer(dict(took), lines, as_json)
 

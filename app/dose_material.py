@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from imaging.atomic import whole_file
+from planning.beams import Beam
 from planning.predict.channels import Seen, Sees, names_of, seen
 from planning.predict.lattice import Sizes
 from planning.predict.patient import Patient
@@ -43,12 +44,15 @@ class DoseSource:
         Of its plan; empty where none is told.
     patient
         What plans of one patient share; the content where it is empty.
+    beams
+        Of its plan; the site's where none are told.
     """
 
     path: Path
     read: Callable[[Path], Patient]
     style: str = ""
     patient: str = ""
+    beams: tuple[Beam, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,7 @@ def tensors_of(one: Seen) -> dict[str, Tensor]:
 
 def _made(source: DoseSource, site: Site, sizes: Sizes, path: Path) -> dict[str, Any]:
     try:
-        one = seen(source.read(source.path), site, sizes, source.style)
+        one = seen(source.read(source.path), site, sizes, source.style, source.beams)
         tensors = tensors_of(one)
     except ValueError as error:
         return {"left_out": str(error)}
@@ -242,6 +246,7 @@ def _key(source: DoseSource, site: Site, sizes: Sizes) -> str:
         "site": asdict(site),
         "sizes": asdict(sizes),
         "style": source.style,
+        "beams": [[b.gantry, b.couch, *b.isocenter.tolist()] for b in source.beams or ()],
         "content": file_hash(source.path),
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

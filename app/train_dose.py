@@ -15,6 +15,7 @@ from imaging.atomic import whole_file
 from models.fit import Fit
 from models.weights import save_weights
 from planning.predict.channels import Sees, chosen, names_of
+from planning.predict.loss import counted_error
 from planning.predict.nets import DoseNet, dose_net, errors, train
 from planning.predict.predicted import answers
 from planning.predict.site import Site
@@ -154,15 +155,17 @@ def train_dose(
 def score(
     net: nn.Module, config: DoseNet, site: Site, batches: Sequence[Mapping[str, torch.Tensor]]
 ) -> dict[str, float]:
-    """Errors (Gy) of dose and histograms, and the loss, over whole patients with their mirror images."""
+    """Mean errors (Gy) of dose, histograms and what counts of them, patients seen mirrored too."""
     told = replace(config, histogram=1.0)  # told even where it is not learnt from
-    dose = histograms = 0.0
+    total = {"loss": 0.0, "dose_gy": 0.0, "histogram_gy": 0.0, "counted_gy": 0.0}
     for batch in batches:
         views = answers(net, batch["image"][0], float(batch["scale"][0]))
         said = views.mean(dim=0)[None, None].to(batch["dose"].device)
-        one, other = errors(told, site, said, batch)
-        dose, histograms = dose + float(one) / len(batches), histograms + float(other) / len(batches)
-    return {"loss": dose + config.histogram * histograms, "dose_gy": dose, "histogram_gy": histograms}
+        dose, histogram = (float(error) for error in errors(told, site, said, batch))
+        counted = float(counted_error(said, batch["dose"], batch["bits"], site, batch["voxel_mm3"]))
+        found = (dose + config.histogram * histogram, dose, histogram, counted)
+        total = {name: of + one / len(batches) for (name, of), one in zip(total.items(), found, strict=True)}
+    return total
 
 
 def held_out_errors(
@@ -170,7 +173,7 @@ def held_out_errors(
 ) -> dict[str, float]:
     """Mean errors (Gy) of patients that no step saw, one after the other."""
     planes, device = chosen(site, config.sees), str(next(net.parameters()).device)
-    total = {"dose_gy": 0.0, "histogram_gy": 0.0}
+    total = {"dose_gy": 0.0, "histogram_gy": 0.0, "counted_gy": 0.0}
     for n, case in enumerate(cases):
         found = score(net, config, site, [read_whole(case, planes, device)])
         total = {name: value + found[name] / len(cases) for name, value in total.items()}

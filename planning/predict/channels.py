@@ -143,7 +143,7 @@ def seen(
     inside = Volume(patient.possible.data.float(), patient.ct.grid, Quantity.PROBABILITY)
     _, known = brought(inside, patient.possible, grid)
     told = prescribed(patient.structures)
-    level = {d.name: told.get(found[d.name], 0.0) for d in site.targets if d.name in found}
+    level = {d.name: told[found[d.name]] for d in site.targets if found.get(d.name) in told}
     for name in level:
         if not bool(masks[name].any()):
             raise ValueError(
@@ -162,7 +162,7 @@ def seen(
     missing = {name: 1.0 if name.startswith("distance") else 0.0 for name in names_of(site, Sees())}
     every = [planes.get(name, torch.full(grid.shape, value)) for name, value in missing.items()]
     dose = None if patient.dose is None else brought(patient.dose, patient.possible, grid)[0]
-    return Seen(torch.stack(every), _bits(site, masks, grid), known, grid, max(told.values()), dose)
+    return Seen(torch.stack(every), _bits(site, masks, grid), known, grid, max(level.values()), dose)
 
 
 def _density(ct: Volume, grid: Grid) -> Float[Tensor, "i j k"]:

@@ -7,7 +7,7 @@ histogram by sigmoids; here sorted doses are compared instead, which is exact: t
 doses is the area between two cumulative histograms.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -52,15 +52,41 @@ def histogram_error(
     voxel_mm3
         Volume of a voxel of each patient.
     """
-    found = []
-    for n in range(len(dose)):
-        for bit, drawn in enumerate(site.structures):
-            counts = site.counts_of(drawn)
-            inside = (bits[n] >> bit) & 1 > 0
-            if counts and bool(inside.any()):
-                one, other = dose[n, 0][inside], truth[n, 0][inside]
-                found.append(structure_error(one, other, counts, float(voxel_mm3[n])))
+    found = [
+        structure_error(dose[n, 0][inside], truth[n, 0][inside], counts, float(voxel_mm3[n]))
+        for n, counts, inside in _drawn(bits, site)
+    ]
     return torch.stack(found).mean() if found else dose.sum() * 0
+
+
+def counted_error(
+    dose: Dose,
+    truth: Dose,
+    bits: Int64[Tensor, "b i j k"],
+    site: Site,
+    voxel_mm3: Float[Tensor, " b"],
+) -> Loss:
+    """Mean difference (Gy) of the metrics that count, of every voxel of all structures.
+
+    As :func:`histogram_error`; of OpenKBP's metrics this is about its score of histograms.
+    """
+    found = []
+    for n, counts, inside in _drawn(bits, site):
+        rising, wanted = (values[n, 0][inside].sort().values for values in (dose, truth))
+        volume = float(voxel_mm3[n])
+        found += [(metric_of(rising, m, volume) - metric_of(wanted, m, volume)).abs() for m in counts]
+    return torch.stack(found).mean() if found else dose.sum() * 0
+
+
+def _drawn(
+    bits: Int64[Tensor, "b i j k"], site: Site
+) -> Iterator[tuple[int, tuple[str, ...], Bool[Tensor, "i j k"]]]:
+    """Structures of each patient that are there, with what counts of them."""
+    for n in range(len(bits)):
+        for bit, drawn in enumerate(site.structures):
+            inside = (bits[n] >> bit) & 1 > 0
+            if (counts := site.counts_of(drawn)) and bool(inside.any()):
+                yield n, counts, inside
 
 
 def structure_error(dose: Values, truth: Values, counts: Sequence[str], voxel_mm3: float) -> Loss:

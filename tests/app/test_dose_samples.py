@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from app.dose_material import DoseSource, ReadyDose, prepare_doses, split_doses
+from app.dose_material import DoseSource, ReadyDose, prepare_doses, read_whole, split_doses
 from app.dose_samples import DoseSamples, Varied
 from imaging.grid import axial
 from imaging.phantoms import sphere
 from imaging.structures import RoiType, Structure, StructureSet
 from imaging.volume import Quantity, Volume
+from planning.predict.aimed import coplanar
 from planning.predict.channels import Sees, chosen, names_of
 from planning.predict.lattice import Sizes
 from planning.predict.patient import Patient
@@ -117,6 +118,17 @@ def test_patients_are_made_once_and_told_why_they_are_left_out(tmp_path: Path) -
     assert again[0].path.stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="expected a patient with a dose, got none of 1"):
         prepare_doses(sources[2:], SITE, Sizes(), tmp_path / "ready", lambda *_: None)
+
+
+def test_a_plans_own_beams_are_what_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "0.txt").write_text("20", encoding="utf-8")
+    front = coplanar([0.0], np.zeros(3))
+    sources = [DoseSource(tmp_path / "0.txt", ball, beams=beams) for beams in (None, front)]
+    found, _ = prepare_doses(sources, SITE, Sizes(), tmp_path / "ready", lambda *_: None)
+    plane = [names_of(SITE, Sees()).index("beams all")]
+    share = [read_whole(case, plane)["image"] for case in found]
+    assert set(share[1].unique().tolist()) & {0.0, 1.0} == {0.0, 1.0}
+    assert float(share[1].mean()) < float((share[0] > 0).float().mean())
 
 
 def test_fewer_patients_are_among_more_and_nobody_is_in_both(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from planning.predict.loss import dose_error, histogram_error, metric_of, structure_error
+from planning.predict.loss import counted_error, dose_error, histogram_error, metric_of, structure_error
 from planning.predict.site import read_site
 
 SITE = read_site("openkbp")
@@ -29,6 +29,8 @@ def test_the_truth_has_no_error_and_a_gray_more_has_one_gray() -> None:
     for shift in (0.0, 1.0, -1.0):
         assert float(dose_error(truth + shift, truth, known)) == pytest.approx(abs(shift), abs=1e-5)
         off = histogram_error(truth + shift, truth, bits(), SITE, VOXEL)
+        assert float(off) == pytest.approx(abs(shift), abs=1e-5)
+        off = counted_error(truth + shift, truth, bits(), SITE, VOXEL)
         assert float(off) == pytest.approx(abs(shift), abs=1e-5)
 
 
