@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from planning.predict.patient import Patient
 from planning.predict.site import Site
 
 from .console import Progress
-from .paired_material import split_patients
+from .prepared import split_patients, verdict_beside
 from .steps import file_hash
 
 _FORMAT = 1  # of the files; another one makes them again
@@ -174,12 +175,8 @@ def prepare_doses(
     left_out: dict[str, str] = {}
     for n, source in enumerate(sources):
         key = _key(source, site, sizes)
-        path, told = out / f"{key[:24]}.safetensors", out / f"{key[:24]}.json"
-        if not told.is_file():
-            verdict = _made(source, site, sizes, path)
-            with whole_file(told) as part:
-                part.write_text(json.dumps(verdict) + "\n", encoding="utf-8")
-        verdict = json.loads(told.read_text(encoding="utf-8"))
+        path = out / f"{key[:24]}.safetensors"
+        verdict = verdict_beside(path, partial(_made, source, site, sizes, path))
         name = f"patient {n + 1}"
         if key in ready:
             left_out[name] = "it is the same as another one"

@@ -11,7 +11,6 @@ import torch
 from accelerate.tracking import GeneralTracker
 from torch import nn
 
-from imaging.atomic import whole_file
 from models.fit import Fit
 from models.weights import save_weights
 from planning.predict.channels import Sees, chosen, names_of
@@ -24,6 +23,7 @@ from .console import RESEARCH_ONLY, Progress
 from .curves import LOSSES, draw_losses
 from .dose_material import DoseCases, DoseSource, ReadyDose, prepare_doses, read_whole, split_doses
 from .dose_samples import DoseSamples, Varied
+from .prepared import keep_split
 
 PATIENTS = "patients"  # the folder of prepared patients in that of a run
 _SPLIT = "split.json"
@@ -209,15 +209,8 @@ def _cases(
         others, more = prepare_doses(validation, run.site, config.sizes, prepared, progress)
         left_out |= {f"validation {name}": why for name, why in more.items()}
     cases = split_doses(ready, others, left_out, run.held_out, run.patients)
-    kept = out / _SPLIT
     told = json.loads(json.dumps({**cases.keys, "run": _told(run)}))
-    if (out / "checkpoint").exists() and (not kept.is_file() or json.loads(kept.read_text()) != told):
-        raise ValueError(
-            "expected the patients and settings that this run began with, got others; use a new folder, and "
-            "--start for its weights"
-        )
-    with whole_file(kept) as part:
-        part.write_text(json.dumps(told) + "\n", encoding="utf-8")
+    keep_split(out / _SPLIT, told, (out / "checkpoint").exists(), "patients and settings")
     return cases
 
 
