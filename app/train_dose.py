@@ -11,8 +11,9 @@ import torch
 from accelerate.tracking import GeneralTracker
 from torch import nn
 
+from models.dose_unet import dose_unet
 from models.fit import Fit
-from models.weights import save_weights
+from models.weights import expect_small, save_weights
 from planning.predict.channels import Sees, chosen, names_of
 from planning.predict.loss import counted_error
 from planning.predict.nets import DoseNet, dose_net, errors, train
@@ -130,6 +131,7 @@ def train_dose(
         If no patient fits, or the run in ``out`` began with others or otherwise.
     """
     config = run.config
+    expect_small(dose_unet(config.net).state_dict())
     cases = _cases(run, config, sources, validation, out, prepared or out / PATIENTS, progress)
     planes = chosen(run.site, run.sees)
     samples = _samples(run, config, cases)

@@ -49,7 +49,7 @@ class DoseUNetConfig:
     """
 
     inputs: int
-    features: tuple[int, ...] = (32, 48, 96, 128, 128, 32)
+    features: tuple[int, ...] = (32, 48, 80, 112, 96, 32)
     stages: int = 2
     sharp: int = 0
     norm: str = "none"

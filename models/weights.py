@@ -30,12 +30,23 @@ def save_weights(state: Mapping[str, Tensor], card: Mapping[str, Any], path: Pat
     bad = [name for name, t in half.items() if not torch.isfinite(t).all()]
     if bad:
         raise ValueError(f"expected finite weights, got NaN or infinity in {bad[0]}; go back to a checkpoint")
-    if sum(t.numel() * 2 for t in half.values()) > _LARGEST:
-        raise ValueError("expected weights of at most 16 MiB, got more; take fewer features")
+    expect_small(half)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_with(path, lambda part: save_file(half, part))
     text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
     replace_with(path.with_suffix(".json"), lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def expect_small(state: Mapping[str, Tensor]) -> None:
+    """Refuses weights whose file would be too large; before they are trained, this costs nothing.
+
+    Raises
+    ------
+    ValueError
+        If the file would exceed 16 MiB.
+    """
+    if sum(t.numel() * 2 for t in state.values()) > _LARGEST:
+        raise ValueError("expected weights of at most 16 MiB, got more; take fewer features")
 
 
 def load_weights(net: nn.Module, path: Path) -> Mapping[str, Any]:

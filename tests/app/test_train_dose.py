@@ -16,7 +16,9 @@ from imaging.grid import axial
 from imaging.phantoms import sphere
 from imaging.structures import RoiType, Structure, StructureSet
 from imaging.volume import Quantity, Volume
+from models.dose_unet import dose_unet
 from models.fit import Fit
+from models.weights import expect_small
 from planning.predict.channels import Sees
 from planning.predict.patient import Patient
 from planning.predict.predicted import predicted
@@ -189,8 +191,15 @@ def test_a_folder_of_predictions_is_there_whole_or_not_at_all(
         load_predictor([])
 
 
+@pytest.mark.parametrize("site", ["openkbp", "brain"])
+def test_usual_networks_of_shipped_sites_may_be_shipped(site: str) -> None:
+    expect_small(dose_unet(DoseRun(read_site(site)).config.net).state_dict())
+
+
 def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="--held-out between 0 and 1"):
         replace(RUN, held_out=1.0)
+    with pytest.raises(ValueError, match="at most 16 MiB"):
+        train_dose(replace(RUN, net={"features": (128,) * 6}), [], Path("nowhere"), quiet)
     with pytest.raises(ValueError, match="weight of histograms"):
         _ = replace(RUN, histogram=-1.0).config
