@@ -90,7 +90,10 @@ def train_dose_command(
         f"Trained {took['steps']} steps in {took['seconds']:.0f} s; weights, card and curves are written.",
         f"{told['training']} patients to learn from, {told['held out']} others held out.",
         *(f"Left out {name}: {why}." for name, why in told["left out"].items()),
-        f"Held out: {found['dose_gy']:.2f} Gy off in voxels, {found['counted_gy']:.2f} Gy in what counts.",
+        *(
+            f"{title}: {of['dose_gy']:.2f} Gy off in voxels, {of['counted_gy']:.2f} Gy in what counts."
+            for title, of in (("Held out", found), ("By distance alone", found["by distance alone"]))
+        ),
     ]
     answer(dict(took), lines, as_json)
 

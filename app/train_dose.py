@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from accelerate.tracking import GeneralTracker
+from jaxtyping import Float
 from torch import nn
 
 from models.dose_unet import dose_unet
 from models.fit import Fit
 from models.weights import expect_small, save_weights
+from planning.predict.baseline import by_distance, foretold
 from planning.predict.channels import Sees, chosen, names_of
 from planning.predict.loss import counted_error
 from planning.predict.nets import DoseNet, dose_net, errors, train
@@ -144,7 +146,8 @@ def train_dose(
     net, took = train(
         config, run.site, samples, folder, progress, device, run.seed, run.start, watch, trackers
     )
-    found = held_out_errors(net, config, run.site, cases.held_out, progress)
+    found: dict[str, Any] = dict(held_out_errors(net, config, run.site, cases.held_out, progress))
+    found["by distance alone"] = baseline_errors(config, run.site, cases)
     told = {"training": len(cases.training), "held out": len(cases.held_out), "left out": cases.left_out}
     took = {**took, "held_out": found, "patients": told}
     weights = out / "dose.safetensors"
@@ -158,16 +161,24 @@ def score(
     net: nn.Module, config: DoseNet, site: Site, batches: Sequence[Mapping[str, torch.Tensor]]
 ) -> dict[str, float]:
     """Mean errors (Gy) of dose, histograms and what counts of them, patients seen mirrored too."""
-    told = replace(config, histogram=1.0)  # told even where it is not learnt from
     total = {"loss": 0.0, "dose_gy": 0.0, "histogram_gy": 0.0, "counted_gy": 0.0}
     for batch in batches:
         views = answers(net, batch["image"][0], float(batch["scale"][0]))
         said = views.mean(dim=0)[None, None].to(batch["dose"].device)
-        dose, histogram = (float(error) for error in errors(told, site, said, batch))
-        counted = float(counted_error(said, batch["dose"], batch["bits"], site, batch["voxel_mm3"]))
-        found = (dose + config.histogram * histogram, dose, histogram, counted)
-        total = {name: of + one / len(batches) for (name, of), one in zip(total.items(), found, strict=True)}
+        found = off(said, config, site, batch)
+        total = {name: of + found[name] / len(batches) for name, of in total.items()}
     return total
+
+
+def off(
+    said: Float[torch.Tensor, "1 1 i j k"], config: DoseNet, site: Site, batch: Mapping[str, torch.Tensor]
+) -> dict[str, float]:
+    """How far (Gy) what was said of a patient is off, in voxels, in histograms and in what counts of them."""
+    every = replace(config, histogram=1.0)  # told even where it is not learnt from
+    dose, histogram = (float(error) for error in errors(every, site, said, batch))
+    counted = float(counted_error(said, batch["dose"], batch["bits"], site, batch["voxel_mm3"]))
+    loss = dose + config.histogram * histogram
+    return {"loss": loss, "dose_gy": dose, "histogram_gy": histogram, "counted_gy": counted}
 
 
 def held_out_errors(
@@ -180,6 +191,18 @@ def held_out_errors(
         found = score(net, config, site, [read_whole(case, planes, device)])
         total = {name: value + found[name] / len(cases) for name, value in total.items()}
         progress("Scoring held-out patients", (n + 1) / len(cases))
+    return {name: round(value, 4) for name, value in total.items()}
+
+
+def baseline_errors(config: DoseNet, site: Site, cases: DoseCases) -> dict[str, float]:
+    """The same of mean doses by distance from targets, learnt from the same patients."""
+    planes = chosen(site, Sees())
+    known = by_distance((read_whole(case, planes) for case in cases.training), site)
+    total = dict.fromkeys(("dose_gy", "histogram_gy", "counted_gy"), 0.0)
+    for case in cases.held_out:
+        batch = read_whole(case, planes)
+        found = off(foretold(known, batch, site), config, site, batch)
+        total = {name: value + found[name] / len(cases.held_out) for name, value in total.items()}
     return {name: round(value, 4) for name, value in total.items()}
 
 
