@@ -68,7 +68,7 @@ def read_patient(folder: Path) -> Patient:
     ----------
     folder
         ``ct.csv`` (12 bits, water at 1024), ``possible_dose_mask.csv``, ``voxel_dimensions.csv`` (mm), one
-        table for each structure that was drawn, and perhaps ``dose.csv`` (Gy).
+        table for each structure that was drawn (an empty one is none), and perhaps ``dose.csv`` (Gy).
 
     Raises
     ------
@@ -81,10 +81,10 @@ def read_patient(folder: Path) -> Patient:
     structures = {}
     for n, name in enumerate((*TARGETS, *ORGANS)):
         path = folder / f"{name}.csv"
-        if path.is_file():
+        if path.is_file() and bool((mask := _mask(path)).any()):
             kind = RoiType.PTV if name in TARGETS else RoiType.ORGAN
             color = _COLORS[min(n, len(_COLORS) - 1)]
-            structures[name] = Structure(_mask(path) > 0, kind, color, TARGETS.get(name))
+            structures[name] = Structure(mask > 0, kind, color, TARGETS.get(name))
     dose = folder / f"{_DOSE}.csv"
     return Patient(
         Volume(ct[None], grid, Quantity.HU),
@@ -123,10 +123,12 @@ def write_prediction(dose: Volume, patient: Patient, path: Path) -> None:
     Raises
     ------
     ValueError
-        If the dose is none, or lies on another grid.
+        If the dose is none, is negative or not finite somewhere, or lies on another grid.
     """
     if dose.expect(Quantity.DOSE).grid != patient.ct.grid or dose.grid.shape != (SIDE,) * 3:
         raise ValueError("expected a dose on the grid of an OpenKBP patient, got another; resample it")
+    if not bool(torch.isfinite(dose.data).all()) or float(dose.data.min()) < 0:
+        raise ValueError("expected predicted doses of 0 Gy or more, got negative ones or none")
     inside = np.flatnonzero(_as_kept(patient.possible.data[0]))
     values = _as_kept(dose.data[0].float())[inside]
     with whole_file(path) as part, part.open("w", encoding="ascii") as file:
@@ -153,7 +155,8 @@ def _grid(folder: Path) -> Grid:
 
 
 def _table(path: Path) -> Table:
-    return _loaded(path, lambda: np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2))
+    table = _loaded(path, lambda: np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2))
+    return table if len(table) else np.zeros((0, 2))
 
 
 def _mask(path: Path) -> Tensor:
@@ -162,15 +165,16 @@ def _mask(path: Path) -> Tensor:
 
 
 def _loaded(path: Path, load: Callable[[], Numbers]) -> Numbers:
-    if not path.is_file():
+    if not path.is_file() or path.resolve().parent != path.parent.resolve():
         raise ValueError(f"expected {path.name} in a patient's folder, got none; unpack the data again")
     if path.stat().st_size > _LARGEST:
         raise ValueError(f"expected a table of voxels in {path.name}, got more than 256 MiB")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.filterwarnings("error")
+            warnings.filterwarnings("ignore", message="loadtxt: input contained no data")
             return load()
-    except (ValueError, UnicodeDecodeError, UserWarning):
+    except (ValueError, UnicodeDecodeError, UserWarning, OSError):
         raise ValueError(
             f"expected numbers of voxels with their values in {path.name}, got something else; "
             "unpack the data again"
@@ -184,6 +188,8 @@ def _box(table: Table, what: str) -> Box:
         raise ValueError(f"expected a whole number and a value a line in {what}.csv, got something else")
     if len(numbers) and not 0 <= numbers.min() <= numbers.max() < SIDE**3:
         raise ValueError(f"expected voxels 0 to {SIDE**3 - 1} in {what}.csv, got others")
+    if len(np.unique(numbers)) < len(numbers):
+        raise ValueError(f"expected each voxel once in {what}.csv, got some twice")
     flat = np.zeros(SIDE**3, dtype=np.float32)
     flat[numbers.astype(np.int64)] = table[:, 1]
     return torch.from_numpy(flat.reshape((SIDE,) * 3).transpose(1, 0, 2)[:, :, ::-1].copy())

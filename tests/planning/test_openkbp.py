@@ -145,6 +145,7 @@ def test_the_hottest_tenth_of_a_cubic_centimetre_is_counted_in_voxels() -> None:
         ("ct.csv", ",data\n1,high\n", r"numbers of voxels with their values in ct\.csv"),
         ("ct.csv", f",data\n{N},5\n", f"voxels 0 to {N - 1} in ct"),
         ("ct.csv", ",data\n1.5,5\n", "a whole number and a value a line"),
+        ("ct.csv", ",data\n7,5\n7,6\n", "each voxel once in ct"),
         ("possible_dose_mask.csv", None, r"expected possible_dose_mask\.csv in a patient's folder"),
         ("voxel_dimensions.csv", "4\n3\n", "three sizes of a voxel"),
         ("dose.csv", ",data\n1,-3\n", "doses of 0 to 1000 Gy"),
@@ -160,10 +161,22 @@ def test_damaged_files_are_told_by_their_names(
         read_patient(folder)
 
 
+def test_a_structure_without_voxels_is_none_and_a_table_elsewhere_is_not_read(folder: Path) -> None:
+    (folder / "Larynx.csv").write_text(",data\n")
+    assert "Larynx" not in read_patient(folder).structures.structures
+    elsewhere = folder.parent / "ct.csv"
+    (folder / "ct.csv").rename(elsewhere)
+    (folder / "ct.csv").symlink_to(elsewhere)
+    with pytest.raises(ValueError, match=r"expected ct\.csv in a patient's folder"):
+        read_patient(folder)
+
+
 def test_predictions_that_are_none_are_refused(folder: Path) -> None:
     patient = read_patient(folder)
     with pytest.raises(ValueError, match="0 Gy or more"):
         scored(shifted(patient, -30.0), patient)
+    with pytest.raises(ValueError, match="0 Gy or more"):
+        write_prediction(shifted(patient, -30.0), patient, folder / "x.csv")
     with pytest.raises(ValueError, match="the accepted dose of a patient"):
         scored(shifted(patient, 0.0), replace(patient, dose=None))
     grid = Grid((4, 4, 4), np.eye(4))
