@@ -22,7 +22,7 @@ _BRAIN = (Tissue.GREY, Tissue.WHITE, Tissue.BRAINSTEM)
 
 def grafted(
     labels: Labels,
-    heads: UInt8[Tensor, "n i j k"],
+    heads: UInt8[Tensor, "n a b c"],
     lesions: Sequence[Tensor],
     spacing: float,
     how: Randomisation,
