@@ -102,6 +102,44 @@ def cohort(
     answer(facts, told, as_json)
 
 
+@synth_app.command("plans")
+def plans(
+    n: Annotated[int, typer.Option("--n", help="How many plans.")],
+    out: Annotated[Path, typer.Option(help="Folder for the plans; an earlier run there is gone on with.")],
+    seed: Annotated[int, typer.Option(help="Which patients; plan k depends on the seed and k alone.")] = 0,
+    recipe: Annotated[str, typer.Option(help="Recipe of the patients, as for `synth cohort`.")] = "fast",
+    dose_spacing: Annotated[
+        float, typer.Option(help="Voxel size of the grid that is planned on (mm).")
+    ] = 4.0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Processes; as many as cores and memory allow.")
+    ] = None,
+    cluster: Annotated[
+        str, typer.Option(help="A Ray cluster whose machines share the folder: HOST:PORT, auto or local.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Plans of synthetic patients in several styles, IMRT and VMAT, for a dose predictor to learn from.
+
+    Killed at any time, the same command goes on; a greater `--n` adds plans. Ends with status 1 where a plan
+    failed.
+
+    Example: `spindose synth plans --n 80 --seed 1 --out plans`
+    """
+    with one_sentence(), progress_bar() as progress:
+        from .cohort import read_recipe
+        from .contour_batch import way_of
+        from .reference_plan import Planner
+        from .reference_plans import Asked, lines, walk_plans
+
+        read_recipe(recipe)
+        asked = Asked(Planner(seed, recipe, dose_spacing), n, out)
+        told = walk_plans(asked, way_of(workers, cluster, "cpu"), progress)
+    answer(told, lines(told), as_json)
+    if told["failed"]:
+        raise typer.Exit(1)
+
+
 synth_app.command("evaluate")(evaluate)
 synth_app.command("complete")(complete)
 synth_app.command("inpaint")(inpaint)
