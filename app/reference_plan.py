@@ -58,7 +58,7 @@ class Planner:
     Raises
     ------
     ValueError
-        If the seed is negative or the spacing is not 2 to 10 mm.
+        If the seed is negative or the spacing is not 2 to 5 mm.
     """
 
     seed: int = 0
@@ -72,8 +72,8 @@ class Planner:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"expected --seed of 0 or more, got {self.seed}")
-        if not 2.0 <= self.dose_spacing <= 10.0:
-            raise ValueError(f"expected --dose-spacing of 2 to 10 mm, got {self.dose_spacing:g}")
+        if not 2.0 <= self.dose_spacing <= 5.0:
+            raise ValueError(f"expected --dose-spacing of 2 to 5 mm, got {self.dose_spacing:g}")
 
 
 def way_to_plan(planner: Planner, k: int) -> tuple[Style, Request]:

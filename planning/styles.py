@@ -117,7 +117,7 @@ def _change(entry: Any) -> Change:
     )
     if not fits:
         raise ValueError(
-            "expected a change with structures (names), earlier (a whole number) and limit_factor (a number), "
+            "expected a change with structures (names), earlier (whole number) and limit_factor (number), "
             f"got {entry!r}; correct the style"
         )
     factor = float(entry.get("limit_factor", 1.0))

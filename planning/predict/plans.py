@@ -75,7 +75,7 @@ def _told(folder: Path) -> tuple[str, str, tuple[float, ...]]:
         fits = False
     if not fits or technique not in TECHNIQUES:
         raise ValueError(
-            f"expected a planned patient with a {PLAN} that tells style, technique ({' or '.join(TECHNIQUES)}) "
+            f"expected a {PLAN} that tells style, technique ({' or '.join(TECHNIQUES)}) "
             "and gantry angles, got none; make it with `spindose synth plans`"
         )
     return style, technique, angles
