@@ -28,6 +28,7 @@ from planning.plan import Plan, Prescription
 from planning.predict.plans import PLAN
 from planning.styles import SURROUND, Style, goals_in_style, styles
 
+from .cohort_job import software
 from .console import Progress
 from .held_out import HeldOut, gross_tumour, held_out
 from .patient import BODY, contoured, directions, dose_grid, dose_on
@@ -147,6 +148,7 @@ def plan_reference(planner: Planner, k: int, folder: Path, progress: Progress) -
         "goals": as_json(judged),
         "planner": asdict(planner),
         "patient": number,
+        "version": software(),
         "traits": dict(patient.traits),
     }
     here = resample(dose, structures.grid)

@@ -132,7 +132,7 @@ def _settings(planner: Planner) -> dict[str, Any]:
     known = {name: asdict(style) for name, style in styles().items()}
     return {
         "layout": _LAYOUT,
-        "version": software(),  # of patients; a planner of another version is another --out
+        "version": software(),
         "planner": asdict(planner),
         "styles": json.loads(json.dumps(known)),
     }

@@ -25,7 +25,7 @@ fine = 3.2
 [about]
 name = "Very coarse"
 """
-SETTINGS = Settings(n_segments=9, leaf_iterations=2, n_rounds=0, max_iterations=4)
+SETTINGS = Settings(n_segments=9, leaf_iterations=8, n_rounds=0, max_iterations=4)
 
 
 class _Here:
