@@ -93,7 +93,7 @@ def shape(
     def note(intermediate_result: object) -> None:
         history.append(float(intermediate_result.fun))  # type: ignore[attr-defined] # SciPy's own type
         if progress is not None:
-            progress("leaves", min(len(history) / max_iterations, 1.0))
+            progress("leaves", min(len(history) / max(max_iterations, 1), 1.0))
 
     found = scipy_minimize(
         search,
