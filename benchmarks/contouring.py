@@ -28,6 +28,7 @@ from app.contrasts import CT, in_channels
 from app.ct_nets import ZOO
 from app.held_out import held_out
 from imaging.agreement import dice
+from imaging.coregister import moved_onto
 from imaging.grid import Grid
 from imaging.nifti import read_nifti, write_nifti
 from imaging.volume import Quantity
@@ -132,8 +133,9 @@ def real_tumour(folder: Path, nets: Contourer) -> dict[str, float]:
     """Volume (cm³) of a real tumour with its oedema by the contrasts it is seen in, which should agree."""
     told = {}
     for name, seen in _REAL_SETS.items():
-        scans = [read_nifti(folder / f"{_FILES[c]}.nii.gz", Quantity.MR) for c in seen]
-        made = nets(in_channels(scans, seen))
+        first, *others = (read_nifti(folder / f"{_FILES[c]}.nii.gz", Quantity.MR) for c in seen)
+        # As ``spindose contour --register``: this patient moved between the scans.
+        made = nets(in_channels([first, *(moved_onto(one, first) for one in others)], seen))
         told[name] = float((made.tumour.data > 0).sum()) * made.tumour.grid.voxel_volume / 1000
     return told
 

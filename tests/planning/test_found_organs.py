@@ -196,6 +196,17 @@ def test_a_tumour_has_the_parts_of_brats_and_nothing_beside_the_brain_is_one() -
     assert int(tissues(share).data.max()) > 0
 
 
+def test_what_lies_among_fat_is_no_tumour_even_where_it_was_counted_into_the_brain() -> None:
+    classes = head()
+    fat = sphere(GRID, np.array([-20.0, -50.0, -5.0]), 8.0)
+    classes[fat] = int(HeadClass.SOFT)
+    classes[sphere(GRID, np.array([-20.0, -50.0, -5.0]), 4.0)] = int(HeadClass.OEDEMA)
+    brain = sphere(GRID, np.array([0.0, 0.0, -20.0]), 36.0)
+    there = tumour(shares(classes, len(HeadClass)), brain | fat, GRID).data[0]
+    assert not there[fat].any()
+    assert torch.equal(there, tumour(shares(head(), len(HeadClass)), brain, GRID).data[0])
+
+
 def test_small_organs_lie_in_a_box_about_eyes_and_brainstem() -> None:
     box = organ_box(shares(head(), len(HeadClass)))
     assert box.spacing.tolist() == [1, 1, 1]
