@@ -67,7 +67,7 @@ class Planner:
     dose_spacing: float = 4.0
     n_beams: int = 9
     settings: Settings = field(
-        default_factory=lambda: Settings(n_segments=50, leaf_iterations=40, n_rounds=1, max_iterations=40)
+        default_factory=lambda: Settings(leaf_iterations=60, n_presses=5, n_corrections=2)
     )
 
     def __post_init__(self) -> None:
@@ -78,19 +78,19 @@ class Planner:
 
 
 def way_to_plan(planner: Planner, k: int) -> tuple[Style, Request]:
-    """Style and technique of plan k: styles take turns, and techniques after each round of them.
+    """Style and technique of plan k: styles take turns, and every third round of them has arcs.
 
     Every second round of arcs has two.
     """
     known = list(styles().values())
     turn = k // len(known)
-    technique = (Technique.IMRT, Technique.VMAT)[turn % 2]
+    technique = (Technique.IMRT, Technique.VMAT, Technique.IMRT)[turn % 3]
     request = Request(
         _PRESCRIPTION,
         dose_spacing=planner.dose_spacing,
         technique=technique,
         n_beams=planner.n_beams,
-        n_arcs=1 + turn // 2 % 2,
+        n_arcs=1 + turn // 3 % 2,
     )
     return known[k % len(known)], request
 

@@ -1,87 +1,21 @@
 """A deliverable plan without a planner: from goals to control points with monitor units."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 
-import numpy as np
-import torch
-
-from imaging.grid import Grid, positions
-from imaging.resample import resample
+from imaging.grid import Grid
 from imaging.structures import StructureSet
 from imaging.volume import Volume
 from planning.arcs import Arc
 from planning.arrange import target_of
-from planning.beams import Beam, n_segments
-from planning.check.judge import GoalResult, judge
-from planning.check.robust import Band
-from planning.density import covering as lattice
-from planning.dose.bixel_dose import FULL_CUTOFF
-from planning.dose.bixels import Bixels
-from planning.dose.influence import influence
-from planning.goals import Goal, about, same_name
+from planning.beams import Beam
+from planning.goals import Goal
 from planning.machine import Machine
 from planning.plan import Plan, Prescription
-from planning.scenarios import NOMINAL, Scenario
 
-from .apertures import window_over
-from .arc import sectors
-from .delivering import Wish, cut_fields, shaped
-from .direct import expect_free_leaves
-from .from_goals import Sample, objectives_for, sample
-from .monitor_units import scaled
-from .outlook import bands_of, sampled
-from .raising import fluence_for
-from .reach import reaching
+from .from_goals import Sample, objectives_for
+from .making import Progress, Report, Task, made_for
+from .objectives import Objective
 from .settings import Settings
-from .uncertain import Uncertain, influences, only_as_planned
-
-Progress = Callable[[str, float], None]
-
-# Bixels reach this far beyond the target (mm), and beyond where it may lie.
-_MARGIN = 5.0
-# Fluence that leaves are shaped from is searched on bixels this long (mm).
-_COARSE = 5.0
-# Iterations of the fluence that leaves shall sweep over, in each round of priorities.
-_SMOOTH = 12
-# Arcs see the dose from many directions, which leave room for fewer points.
-_ARC_SHARE = 0.35
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a plan came to be.
-
-    Parameters
-    ----------
-    goals
-        Every goal on the dose of the segments at the optimiser's points; the dose on the whole grid
-        decides.
-    n_segments, n_bixels, n_points
-        Segments of standing fields or spans of arcs, bixels under their leaves, points looked at.
-    mu
-        Monitor units of one fraction.
-    fluence_objective, segment_objective
-        Objective of the fluence that was begun with and of what is delivered, by the same terms.
-    scale
-        Factor on the monitor units that set the target dose.
-    scenarios
-        What the plan was made to hold in.
-    bands
-        The goals of the structures that are robust, in all scenarios at the optimiser's points.
-    """
-
-    goals: tuple[GoalResult, ...]
-    n_segments: int
-    n_bixels: int
-    n_points: int
-    mu: float
-    fluence_objective: float
-    segment_objective: float
-    scale: float
-    scenarios: tuple[Scenario, ...] = (NOMINAL,)
-    bands: tuple[Band, ...] = ()
 
 
 def plan_automatically(
@@ -138,113 +72,10 @@ def plan_automatically(
     MemoryError
         If the influence would not fit, in all scenarios together, before any of it is computed.
     """
-    chosen = settings or Settings()
+    given = (density, structures, prescription, machine, beams, goals, dose_grid, progress)
     target = target_of(structures)
-    arcs = [one for one in beams if isinstance(one, Arc)]
-    spans = [span for arc in arcs for span in arc.spans()] or [b for b in beams if isinstance(b, Beam)]
-    # Arcs begin with what the middles of their sectors would give as standing fields.
-    fields = [part.middle for part in sectors(arcs)] if arcs else spans
-    margin = _MARGIN + chosen.setup_error_mm
-    bixels = reaching(structures, density, fields, machine, dose_grid, margin)
-    free = bool(arcs) or (chosen.shape_leaves and machine.mlc.interdigitation)
-    if arcs:
-        expect_free_leaves(machine)
-    drawn = sample(
-        structures,
-        dose_grid,
-        [name for name in structures.structures if about(goals, name)],
-        _ARC_SHARE if arcs else 1.0,
-    )
-    terms = objectives_for(goals, drawn, target, prescription)
-    scenarios = chosen.scenarios(deviation)
-    robust = {t.structure for t in terms if about(goals, t.structure)} if chosen.robust_organs else set()
-    # As the dose of what is delivered is computed: depths on the dose grid's spacing, full reach.
-    tissue = resample(density, lattice(dose_grid, density.grid))
-    seen = partial(
-        _seen,
-        scenarios=scenarios,
-        density=tissue,
-        drawn=drawn,
-        robust={target, *robust},
-        machine=machine,
-        deviation=deviation,
-        progress=progress,
-    )
-    voxels = positions(structures.grid, torch.nonzero(structures.mask(target)).numpy().astype(np.float64))
-    coarse = window_over(voxels, fields, machine, margin, _COARSE) if free else None
-    uncertain = seen(fields, [coarse.bixels] * len(fields) if coarse else bixels)
-    weights, terms, wished = fluence_for(
-        goals,
-        terms,
-        uncertain,
-        drawn,
-        prescription,
-        aggregate=chosen.aggregate,
-        n_rounds=chosen.n_rounds,
-        max_iterations=min(_SMOOTH, chosen.max_iterations) if arcs else chosen.max_iterations,
-        progress=progress,
-    )
-    wish = Wish(weights, wished, terms, goals, prescription, drawn)
-    if coarse is None:
-        made = cut_fields(fields, bixels, wish, uncertain, machine, chosen, progress)
-    else:
-        window = window_over(voxels, spans, machine, margin)
-        uncertain = seen(spans, [window.bixels] * len(spans))
-        made = shaped(arcs or fields, coarse, window, wish, uncertain, tissue, machine, chosen, progress)
-    plan, scale = scaled(
-        Plan(made.beams, prescription, machine.name),
-        scenarios,
-        density,
-        structures,
-        machine,
-        dose_grid,
-        deviation=deviation,
-        progress=progress,
-    )
-    dose = made.dose * prescription.n_fractions * scale
-    told = bands_of(uncertain, drawn, dose, goals, prescription)
-    n_points = uncertain.matrices[0].n_voxels
-    return plan, Report(
-        judge(goals, sampled(dose[:n_points], drawn), prescription),
-        sum(n_segments(beam) for beam in plan.beams),
-        uncertain.matrices[0].n_bixels,
-        n_points,
-        sum(beam.mu for beam in plan.beams),
-        wished,
-        made.objective,
-        scale,
-        scenarios,
-        tuple(b for b in told if any(same_name(b.goal.structure, name) for name in uncertain.robust)),
-    )
 
+    def aim(drawn: Sample) -> tuple[Objective, ...]:
+        return objectives_for(goals, drawn, target, prescription)
 
-def _seen(
-    beams: Sequence[Beam],
-    bixels: Sequence[Bixels],
-    *,
-    scenarios: Sequence[Scenario],
-    density: Volume,
-    drawn: Sample,
-    robust: Collection[str],
-    machine: Machine,
-    deviation: Volume | None,
-    progress: Progress | None,
-) -> Uncertain:
-    """Influence of bixels at the drawn points, in every scenario where there are several."""
-    given = (density, drawn.points)
-    if len(scenarios) == 1:
-        return only_as_planned(
-            influence(beams, bixels, *given, machine, cutoff=FULL_CUTOFF, progress=progress)
-        )
-    return influences(
-        scenarios,
-        beams,
-        bixels,
-        *given,
-        drawn.regions,
-        robust,
-        machine,
-        deviation=deviation,
-        cutoff=FULL_CUTOFF,
-        progress=progress,
-    )
+    return made_for(Task(*given, settings or Settings(), deviation), aim)

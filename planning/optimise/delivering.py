@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imaging.volume import Volume
 from planning.arcs import Arc
 from planning.beams import Beam
 from planning.dose.bixels import Bixels
@@ -21,7 +20,6 @@ from .direct import Smallest, delivered_fields, only_large, shaped_fields
 from .from_goals import Sample, strengthened
 from .objectives import Objective
 from .outlook import bands_of, unmet
-from .refit import refitted
 from .robust import Aggregate, robust_objective
 from .segments import Field, doses, reweight_without_short
 from .sequence import sequence, to_beam
@@ -49,11 +47,14 @@ class Delivered:
         In all scenarios, one after another (Gy in one fraction).
     objective
         By the terms of the search, at its worst or on average.
+    terms
+        What was minimised last, with the priorities that goals missed on the way were given.
     """
 
     beams: tuple[Beam, ...]
     dose: Tensor
     objective: float
+    terms: tuple[Objective, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,8 @@ class Wish:
         What they follow from.
     drawn
         The points that the dose is at.
+    target
+        Name of the planning target.
     """
 
     weights: Tensor
@@ -80,6 +83,7 @@ class Wish:
     goals: Sequence[Goal]
     prescription: Prescription
     drawn: Sample
+    target: str
 
 
 def cut_fields(
@@ -131,7 +135,7 @@ def cut_fields(
         for beam, field in zip(beams, fields, strict=True)
         if field.segments
     )
-    return Delivered(made, found, reached)
+    return Delivered(made, found, reached, wish.terms)
 
 
 def shaped(
@@ -140,7 +144,6 @@ def shaped(
     window: Window,
     wish: Wish,
     uncertain: Uncertain,
-    density: Volume,
     machine: Machine,
     settings: Settings,
     progress: Progress | None = None,
@@ -157,9 +160,6 @@ def shaped(
         The fluence.
     uncertain
         The influence of the window's bixels, for each beam or each span of the arcs.
-    density
-        Relative electron density, as the plan's dose traces it: where nothing is uncertain, monitor units are
-        refitted on that dose at the end.
     machine, settings, progress
         As in :func:`cut_fields`.
     """
@@ -205,10 +205,7 @@ def shaped(
     dose = dose_of(found, window, uncertain, machine)
     # By the terms that the fluence was found with, so that the two can be compared.
     reached = _objective(wish.terms, wish, uncertain, settings.aggregate, 0.0)(dose)[0]
-    if len(uncertain.scenarios) == 1:
-        least = 0.0 if arcs else settings.min_mu
-        made = refitted(made, density, wish.drawn.points, objective, machine, least=least)[0]
-    return Delivered(made, dose, reached)
+    return Delivered(made, dose, reached, terms)
 
 
 def _made(

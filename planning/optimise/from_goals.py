@@ -130,11 +130,47 @@ def objectives_for(
         If two goals contradict each other.
     """
     expect_consistent(goals, prescription, drawn.volumes_cc)
+    return (
+        *anchored(target, prescription),
+        *_falling(drawn, prescription),
+        *terms_of(goals, drawn, target, prescription),
+    )
+
+
+def anchored(target: str, prescription: Prescription) -> tuple[Objective, ...]:
+    """Terms (in Gy of one fraction) that hold a target at its prescription, and most of all not below it."""
     dose = prescription.dose_gy / prescription.n_fractions
-    terms: list[Objective] = [
+    return (
         SquaredDeviation(target, dose, _TARGET_PRIORITY),
         SquaredUnderdose(target, dose, _TARGET_PRIORITY),
-    ]
+    )
+
+
+def terms_of(
+    goals: Sequence[Goal], drawn: Sample, target: str, prescription: Prescription
+) -> tuple[Objective, ...]:
+    """A term (in Gy of one fraction) for each goal of a structure that was drawn.
+
+    Goals of the target that its prescription everywhere would meet have none: :func:`anchored` aims at it.
+    """
+    return tuple(
+        _term(goal, name, prescription, drawn.volumes_cc[name])
+        for goal in goals
+        for name in drawn.regions
+        if same_name(goal.structure, name) and not (name == target and _is_aimed_at(goal, prescription))
+    )
+
+
+def shells(drawn: Sample) -> tuple[str, ...]:
+    """Names of the shells around the target that were drawn."""
+    names = (_shell_name(low, high) for low, high, _ in _SHELLS)
+    return tuple(name for name in names if name in drawn.regions)
+
+
+def _falling(drawn: Sample, prescription: Prescription) -> tuple[Objective, ...]:
+    """Terms for the fall of dose around the target."""
+    dose = prescription.dose_gy / prescription.n_fractions
+    terms: list[Objective] = []
     for low, high, share in _SHELLS:
         name = _shell_name(low, high)
         if name in drawn.regions:
@@ -142,12 +178,6 @@ def objectives_for(
             # Near the target the mean follows from the target's dose: pressing on it only costs coverage.
             if low >= _FAR:
                 terms.append(SquaredMean(name, 0.0, _FAR_PRIORITY))
-    terms += [
-        _term(goal, name, prescription, drawn.volumes_cc[name])
-        for goal in goals
-        for name in drawn.regions
-        if same_name(goal.structure, name) and not (name == target and _is_aimed_at(goal, prescription))
-    ]
     return tuple(terms)
 
 

@@ -55,22 +55,53 @@ def refitted(
     -------
         The beams, and the objective of their dose.
     """
-    spans = [span for beam in beams for span in _spans(beam)]
-    columns = _doses(spans, density, points, machine)
+    columns = span_doses(beams, density, points, machine)
+    mu, value = fitted(span_units(beams), columns, objective, least=least, max_iterations=max_iterations)
+    return with_units(beams, mu), value
+
+
+def fitted(
+    mu: Float32[Tensor, " spans"],
+    columns: Float32[Tensor, "points spans"],
+    objective: Callable[[Tensor], tuple[float, Tensor]],
+    *,
+    least: float = 0.0,
+    max_iterations: int = 60,
+) -> tuple[Float32[Tensor, " spans"], float]:
+    """Monitor units of spans with the least objective, and the objective.
+
+    Parameters
+    ----------
+    mu
+        Where to begin.
+    columns
+        Dose of each span for one monitor unit (Gy).
+    objective, least, max_iterations
+        As in :func:`refitted`.
+    """
     # The search is for what each span gets beyond the least.
     base = least * columns.sum(dim=1)
-    start = torch.tensor([max(span.mu - least, 0.0) for span in spans]).to(columns)
     found = minimise(
-        lambda mu: columns @ mu,
+        lambda more: columns @ more,
         lambda slope: columns.T @ slope,
         lambda given: objective(base + given),
-        start,
+        (mu - least).clamp(min=0).to(columns),
         max_iterations=max_iterations,
     )
-    mu = least + found.weights.double().clamp(min=0).cpu().numpy()
+    return least + found.weights.clamp(min=0), found.value
+
+
+def span_units(beams: Sequence[Beam]) -> Float32[Tensor, " spans"]:
+    """Monitor units of every span that delivers, beam after beam."""
+    return torch.tensor([span.mu for beam in beams for span in _spans(beam)])
+
+
+def with_units(beams: Sequence[Beam], mu: Float32[Tensor, " spans"]) -> tuple[Beam, ...]:
+    """The same beams with other monitor units of their spans; those that get none are left out."""
+    given = mu.double().cpu().numpy()
     counts = np.cumsum([0, *(len(_spans(beam)) for beam in beams)])
-    made = [_with(beam, mu[a:b]) for beam, (a, b) in zip(beams, pairwise(counts), strict=True)]
-    return tuple(beam for beam in made if beam.mu > 0), found.value
+    made = [_with(beam, given[a:b]) for beam, (a, b) in zip(beams, pairwise(counts), strict=True)]
+    return tuple(beam for beam in made if beam.mu > 0)
 
 
 def _spans(beam: Beam) -> list[Beam]:
@@ -86,10 +117,17 @@ def _spans(beam: Beam) -> list[Beam]:
     ]
 
 
-def _doses(
-    spans: Sequence[Beam], density: Volume, points: Points, machine: Machine
+def span_doses(
+    beams: Sequence[Beam], density: Volume, points: Points, machine: Machine
 ) -> Float32[Tensor, "points spans"]:
-    """Dose of each span for one monitor unit (Gy)."""
+    """Dose of each span of beams for one monitor unit (Gy), as the plan's dose is calculated.
+
+    Parameters
+    ----------
+    beams, density, points, machine
+        As in :func:`refitted`.
+    """
+    spans = [span for beam in beams for span in _spans(beam)]
     states = [delivered(replace(span, mu=1.0), machine)[0] for span in spans]
     columns = []
     # Segments of a standing field share its rays.

@@ -29,6 +29,11 @@ class Settings:
         Iterations of leaves and weights together at most.
     n_rounds
         How often priorities are raised for goals that are not met.
+    n_presses
+        How often organs are spared further once goals are met (:mod:`planning.optimise.pressing`).
+    n_corrections
+        How often monitor units are fitted again on the calculated dose for goals that it misses, where leaves
+        are shaped and nothing is uncertain.
     max_iterations
         Iterations of each optimisation at most.
     setup_error_mm
@@ -49,6 +54,8 @@ class Settings:
     shape_leaves: bool = True
     leaf_iterations: int = 80
     n_rounds: int = 2
+    n_presses: int = 0
+    n_corrections: int = 0
     max_iterations: int = 60
     setup_error_mm: float = 0.0
     density_sigmas: float = 1.0

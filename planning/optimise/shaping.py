@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 from scipy.optimize import Bounds
 from scipy.optimize import minimize as scipy_minimize
 from torch import Tensor
 
+from planning.dose.influence import apply, of_beam
 from planning.machine import Machine
 
 from .apertures import Apertures, Window, fluence_of, room_beside, within_reach
@@ -117,27 +118,35 @@ def with_best_weights(
     machine: Machine,
 ) -> Apertures:
     """The same shapes with the weights of least objective; parameters as in :func:`shape`."""
-    n_spans, n_beams = len(apertures.weights), uncertain.n_beams
-    like = uncertain.matrices[0].values
-    leaves = torch.from_numpy(apertures.leaves).to(like)
-    ones = torch.ones(n_spans, dtype=like.dtype, device=like.device)
-    # What each span lets through for a weight of 1, as if it were a beam of its own.
-    own = replace(apertures, beam=np.arange(n_spans))
-    through = fluence_of(leaves, ones, own, window, machine, n_spans).view(n_spans, -1)
-    beam = torch.from_numpy(apertures.beam).to(like.device)
-
-    def dose_of(weights: Tensor) -> Tensor:
-        whole = through.new_zeros(n_beams, through.shape[1])
-        return apply_all(uncertain, whole.index_add(0, beam, through * weights[:, None]).flatten())
-
+    columns = _span_doses(apertures, window, uncertain, machine)
     found = minimise(
-        dose_of,
-        lambda slope: (through * adjoint_all(uncertain, slope).view(n_beams, -1)[beam]).sum(dim=1),
+        lambda weights: columns @ weights,
+        lambda slope: columns.T @ slope,
         objective,
-        torch.from_numpy(apertures.weights).to(like),
+        torch.from_numpy(apertures.weights).to(columns),
         max_iterations=_WEIGHT_ITERATIONS,
     )
     return replace(apertures, weights=found.weights.cpu().numpy().astype(np.float64))
+
+
+def _span_doses(
+    apertures: Apertures, window: Window, uncertain: Uncertain, machine: Machine
+) -> Float32[Tensor, "points spans"]:
+    """Dose of every span for a weight of 1 in all scenarios (Gy): each needs the blocks of its beam alone."""
+    n_spans, like = len(apertures.weights), uncertain.matrices[0].values
+    leaves = torch.from_numpy(apertures.leaves).to(like)
+    ones = torch.ones(n_spans, dtype=like.dtype, device=like.device)
+    # What each span lets through, as if it were a beam of its own.
+    own = replace(apertures, beam=np.arange(n_spans))
+    through = fluence_of(leaves, ones, own, window, machine, n_spans).view(n_spans, -1)
+    parts = []
+    for matrix in uncertain.matrices:
+        doses = like.new_zeros(matrix.n_voxels, n_spans)
+        for n in np.unique(apertures.beam):
+            spans = torch.from_numpy(np.flatnonzero(apertures.beam == n)).to(like.device)
+            doses[:, spans] = apply(of_beam(matrix, int(n)), through[spans].T.contiguous())
+        parts.append(doses)
+    return torch.cat(parts)
 
 
 def levelled(

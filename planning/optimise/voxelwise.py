@@ -99,6 +99,58 @@ class Mimic:
         return squared(excess, share * factor, self.priority)
 
 
+@dataclass(frozen=True, eq=False)
+class MimicDvh:
+    """Mean squared deviation of a structure's histogram from the one of a reference dose.
+
+    The coldest point is held against the reference's coldest, the next against the next: where dose lies in
+    the structure does not matter. After the reference histograms of Fredriksson, Phys. Med. Biol. 57, 7799
+    (2012). Not convex: which points pay follows from the dose.
+
+    Parameters
+    ----------
+    structure
+        Name of the region.
+    reference
+        Reference dose at each of its points (Gy in one fraction), shape ``(n,)``, in the points' order.
+    over, under
+        Factors of what is above and below the reference's histogram.
+    priority
+        Factor of this term in the sum.
+    """
+
+    structure: str
+    reference: Float[Tensor, " points"]
+    over: float = 1.0
+    under: float = 0.0
+    priority: float = 1.0
+
+    def at(self, kept: Integer[Tensor, " _"]) -> "MimicDvh":
+        """The same term for some of the points."""
+        return replace(self, reference=self.reference[kept])
+
+    def term(self, dose: Dose, share: Dose) -> tuple[float, Dose]:
+        """Value and gradient."""
+        _expect_points(self.structure, len(self.reference), len(dose))
+        order, volume = _ascending(dose, share)
+        known, there = _ascending(self.reference.to(dose), share)
+        rising = self.reference.to(dose)[known]
+        n = torch.searchsorted(there, volume).clamp(1, max(len(there) - 1, 1))
+        low, high = n - 1, n.clamp(max=len(there) - 1)
+        way = ((volume - there[low]) / (there[high] - there[low]).clamp(min=1e-12)).clamp(0, 1)
+        excess = dose[order] - torch.lerp(rising[low], rising[high], way.to(dose))
+        factor = torch.full_like(excess, self.under).masked_fill_(excess > 0, self.over)
+        value, slope = squared(excess, share[order] * factor, self.priority)
+        return value, torch.empty_like(slope).scatter_(0, order, slope)
+
+
+def _ascending(dose: Dose, share: Dose) -> tuple[Integer[Tensor, " points"], Float[Tensor, " points"]]:
+    """Order of rising doses, and the volume (0..1) up to the middle of each point in that order."""
+    order = torch.argsort(dose, stable=True)
+    own = share[order].double()
+    return order, own.cumsum(0) - own / 2
+
+
 def _expect_points(structure: str, n_own: int, n: int) -> None:
     if n_own != n:
         raise ValueError(
