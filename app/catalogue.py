@@ -13,6 +13,7 @@ from typing import Any
 from imaging.structures import RoiType
 from models.artefacts import WEIGHTS, files_of, home_of, kept, packed, unpacked
 from models.catalogue import Catalogue, Line, Model
+from models.dose_unet import DoseUNetConfig, dose_unet
 from models.unet import UNetConfig, unet
 from models.weights import CARD, load_weights, read_card
 from planning.contour.template import read_template
@@ -87,6 +88,16 @@ SHIPPED: dict[str, tuple[Spec, tuple[str, ...]]] = {
             tuple(s for s in _DRAWN if s["name"] in _TUMOURS),
         ),
         ("contour-head", "contour-quality.json"),
+    ),
+    "dose-brain": (
+        Spec("dose-brain", _ORIGINATOR, "The dose that good plans of gliomas would reach", "head", "CT"),
+        ("dose-brain",),
+    ),
+    "dose-openkbp": (
+        Spec(
+            "dose-openkbp", _ORIGINATOR, "The dose that OpenKBP's planners would reach", "head and neck", "CT"
+        ),
+        ("dose-openkbp",),
     ),
 }
 
@@ -253,7 +264,10 @@ def _checked(path: Path) -> Mapping[str, Any]:
     card = read_card(path)
     if missing := [key for key in CARD if key not in card]:
         raise ValueError(f"expected a card of {path.name} with {', '.join(CARD)}, got none for {missing[0]}")
-    load_weights(unet(UNetConfig.of(card["config"])), path)
+    of = card["config"]
+    # Dose predictors are rows of U-Nets, and tell of how many.
+    net = dose_unet(DoseUNetConfig.of(of)) if "stages" in of else unet(UNetConfig.of(of))
+    load_weights(net, path)
     return card
 
 

@@ -120,6 +120,12 @@ def plan(
     contrast: Annotated[
         str, typer.Option(help="What the MRI is, t1, t1c, t2 or flair, where header and name do not tell.")
     ] = "",
+    prediction: Annotated[
+        bool, typer.Option(help="Mimic the dose that networks foretell, or go by the goals alone.")
+    ] = True,
+    style: Annotated[
+        str, typer.Option(help="Style of the foretold dose: balanced, sparing or conformal.")
+    ] = "balanced",
     allow_unapproved: Annotated[
         bool,
         typer.Option("--allow-unapproved", help="Run a model nobody has approved; every output says so."),
@@ -139,6 +145,7 @@ def plan(
         from .approved import with_models
         from .plan import walk_plan
         from .plan_organs import with_contours
+        from .predicted_dose import with_prediction
         from .request import Request, parse_target, parse_technique
         from .robust import facts, lines
 
@@ -160,9 +167,12 @@ def plan(
             networks,
             robust_ct,
             parse_barriers(ctv_barriers),
+            prediction=prediction,
+            style=style,
         )
         request = with_models(request, allow_unapproved)
         request = with_contours(request, mri, contrast, series, allow_unapproved)
+        request = with_prediction(request, allow_unapproved)
         summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series, true_ct)
         robust = facts(out, request)
     answer({**summary.as_json(), **robust}, [*summary.lines(), *lines(robust)], as_json)

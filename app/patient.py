@@ -23,10 +23,12 @@ from planning.density import relative_electron_density
 from planning.dose.forward import calculate
 from planning.machine import load_machine
 from planning.optimise.automatic import plan_automatically
+from planning.optimise.making import Task
+from planning.optimise.mimic import plan_mimicking, quickly
 from planning.plan import Plan
 from planning.plan_file import read_plan, write_plan
 
-from . import ct_trust, goal_sheet, head_ct, independent, robust
+from . import ct_trust, goal_sheet, head_ct, independent, predicted_dose, robust
 from .console import Progress
 from .plan_organs import organs
 from .request import Request, Technique
@@ -60,6 +62,8 @@ class Planned:
         Where the synthetic CT may be off and what that does to dose, where networks made it.
     cautions
         What the reader of the synthetic CT must know, one sentence each.
+    predicted
+        The dose that the plan mimics, where networks foretold one.
     """
 
     scan: Case
@@ -71,6 +75,7 @@ class Planned:
     independent: Mapping[str, object] = field(default_factory=dict)
     trust: ct_trust.Trust | None = None
     cautions: tuple[str, ...] = ()
+    predicted: Case | None = None
 
 
 def plan_patient(
@@ -126,6 +131,7 @@ def plan_patient(
         after=("synthetic_ct", "organs") if found.structures else ("synthetic_ct",),
     )
     structures = kept_structures(drawn)
+    told = predicted_dose.foretold(walk, ct, structures, BODY, directions(structures, request), request)
     plan = walk.step(
         "delivery",
         "Plan",
@@ -137,10 +143,10 @@ def plan_patient(
             **robust.asked(request),
             **goal_sheet.asked(request),
         },
-        lambda: optimised(ct, structures, request, walk.inside, sigma),
+        lambda: optimised(ct, structures, request, walk.inside, sigma, told),
         lambda result, here: keep_plan(result, request, here),
         lambda here: read_plan(here / "plan.json"),
-        after=("contours",),
+        after=("contours", predicted_dose.STEP) if told else ("contours",),
     )
     kept = walk.case(
         "dose",
@@ -169,6 +175,7 @@ def plan_patient(
         _second_opinion(walk, plan, ct, structures, dose, request),
         ct_trust.told(walk, ct, sigma, plan, structures, dose.grid),
         (*made.cautions, *found.cautions),
+        told,
     )
 
 
@@ -274,11 +281,19 @@ def kept_structures(case: Case) -> StructureSet:
 
 
 def optimised(
-    ct: Volume, structures: StructureSet, request: Request, progress: Progress, sigma: Volume | None = None
+    ct: Volume,
+    structures: StructureSet,
+    request: Request,
+    progress: Progress,
+    sigma: Volume | None = None,
+    told: Case | None = None,
 ) -> Plan:
-    """A plan that meets its goals as well as it can, on a CT that may be off by ``sigma``."""
+    """A plan that meets its goals as well as it can, on a CT that may be off by ``sigma``.
+
+    Where a dose was foretold the plan mimics it, which takes fewer points and rounds than goals alone.
+    """
     density = relative_electron_density(ct, structures.mask(BODY))
-    return plan_automatically(
+    task = Task(
         density,
         structures,
         request.prescription,
@@ -289,7 +304,11 @@ def optimised(
         progress,
         robust.settings_of(request),
         robust.deviation_of(request, density, ct, sigma),
-    )[0]
+    )
+    if told is None:
+        return plan_automatically(task)[0]
+    quick = quickly(task.settings)
+    return plan_mimicking(replace(task, settings=quick), told.volumes[predicted_dose.DOSE])[0]
 
 
 def directions(structures: StructureSet, request: Request) -> tuple[Beam, ...] | tuple[Arc, ...]:

@@ -17,7 +17,7 @@ from planning.check.judge import GoalResult, as_json, judge
 from planning.machine import load_machine
 from planning.plan import Plan
 
-from . import ct_trust, goal_sheet, independent, mri_only, robust
+from . import ct_trust, goal_sheet, independent, mri_only, predicted_dose, robust
 from .cautions import cut_off
 from .dicom_set import write_dicom
 from .evaluate_plan import complications, indices, metrics
@@ -143,11 +143,13 @@ def publish(
     dvhs = histograms(planned.dose, planned.structures)
     goals = goal_sheet.goals_of(request)
     results = judge(goals, dvhs, request.prescription)
+    wanted = predicted_dose.figures(planned.predicted, planned.structures, dvhs)
     inputs = {**inputs, **goal_sheet.inputs(request), **robust.inputs(request)}
     cautions = (
         *((_UNAPPROVED,) if request.mark else ()),
         *cautions,
         *planned.cautions,
+        *predicted_dose.cautions(wanted, request),
         *cut_off(planned.scan.volumes["mr"].grid, planned.structures),
         *independent.cautions(planned.independent),
         *mri_only.cautions(on_others),
@@ -160,6 +162,7 @@ def publish(
         notes=(*cautions, *robust.cautions(request)),
     )
     facts = _plan_facts(planned, results, dvhs, provenance, truth, on_others)
+    facts["predicted"] = wanted or None
     with whole_file(walk.folder / "plan.json") as part:
         part.write_text(json.dumps(facts, indent=1))
     walk.progress("Review page", 0.0)
@@ -187,6 +190,7 @@ def _parameters(request: Request, planned: Planned) -> dict[str, str]:
         "CTV to PTV": f"{request.ptv_margin:g} mm",
         "dose grid": f"{request.dose_spacing:g} mm",
         "synthetic CT": _made_by(request) if planned.trust else "bulk densities of the aligned anatomy",
+        "made for": f"a predicted dose ({request.style})" if planned.predicted else "goals alone",
         "machine": planned.plan.machine,
         "calibration": load_machine(planned.plan.machine).calibration,
         **goal_sheet.parameters(request),
@@ -251,6 +255,10 @@ def _page(
     scans = {"MRI": planned.scan.volumes["mr"], "Synthetic CT": planned.ct}
     doses = {"Dose on synthetic CT": planned.dose}
     curves = {"synthetic CT": _curves(dvhs)}
+    if planned.predicted is not None:
+        foretold = planned.predicted.volumes[predicted_dose.DOSE]
+        doses["Predicted dose"] = foretold
+        curves["predicted"] = _curves(histograms(foretold, planned.structures))
     if truth:
         scans["True CT"] = truth.ct
         doses["Dose on true CT"] = truth.dose
@@ -274,6 +282,7 @@ def _page(
             *(truth.checks if truth else ()),
             *independent.rows(planned.independent),
             *robust.rows(planned.robustness),
+            *predicted_dose.rows(predicted_dose.figures(planned.predicted, planned.structures, dvhs)),
             *ct_trust.rows(planned.trust, planned.structures),
         ),
         facts={

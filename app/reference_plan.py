@@ -23,6 +23,7 @@ from planning.density import relative_electron_density
 from planning.goals import brain_goals
 from planning.machine import load_machine
 from planning.optimise.automatic import plan_automatically
+from planning.optimise.making import Task
 from planning.optimise.settings import Settings
 from planning.plan import Plan, Prescription
 from planning.predict.plans import PLAN
@@ -133,7 +134,7 @@ def plan_reference(planner: Planner, k: int, folder: Path, progress: Progress) -
     beams = directions(structures, request)
     machine = load_machine(request.machine)
     plan, report = plan_automatically(
-        density, structures, _PRESCRIPTION, machine, beams, goals, grid, progress, planner.settings
+        Task(density, structures, _PRESCRIPTION, machine, beams, goals, grid, progress, planner.settings)
     )
     dose = dose_on(plan, patient.truth, body, grid)
     judged = judge(goals, histograms(dose, structures), _PRESCRIPTION)

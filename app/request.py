@@ -89,6 +89,12 @@ class Request:
         Networks that draw organs, by their files' names; and what to say where there are none.
     contrast
         Of the scan, where they need it.
+    prediction
+        Whether the plan mimics a dose that networks foretell; otherwise goals alone make it.
+    style
+        Of planning, which the foretold dose has.
+    dose_weights, dose_note
+        Those networks; and what to say where there are none.
     mark
         What every output says of itself where a model is not approved.
     """
@@ -116,6 +122,10 @@ class Request:
     contour_files: Mapping[str, Path] = field(default_factory=dict)
     contour_note: str = ""
     contrast: str = ""
+    prediction: bool = True
+    style: str = "balanced"
+    dose_weights: tuple[Path, ...] = ()
+    dose_note: str = ""
     mark: str = ""
 
     def __post_init__(self) -> None:

@@ -60,8 +60,26 @@ class Task:
 
     Parameters
     ----------
-    density, structures, prescription, machine, beams, goals, dose_grid, progress, settings, deviation
-        As in :func:`planning.optimise.automatic.plan_automatically`.
+    density
+        Relative electron density, zero outside the body.
+    structures
+        One planning target (kind PTV), one body (EXTERNAL), organs.
+    prescription
+        Dose and fractions.
+    machine
+        What delivers it.
+    beams
+        Directions and isocentre of standing fields, or arcs.
+    goals
+        What is asked.
+    dose_grid
+        Where dose is computed.
+    progress
+        Told the step and the share of it that is done, 0..1.
+    settings
+        How the plan is made.
+    deviation
+        One standard deviation of the relative electron density, on any grid.
     """
 
     density: Volume

@@ -8,7 +8,7 @@ win: they are terms of their own, with the priorities that a plan without a refe
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -20,6 +20,7 @@ from planning.plan import Plan, Prescription
 from .from_goals import Sample, anchored, shells, terms_of
 from .making import Report, Task, made_for
 from .objectives import Objective
+from .settings import Settings
 from .voxelwise import Mimic, MimicDvh
 
 
@@ -45,10 +46,10 @@ class Likeness:
         If a number is negative, or the share not in (0, 1].
     """
 
-    voxels: float = 20.0
+    voxels: float = 5.0
     histograms: float = 50.0
     under: float = 0.0
-    share: float = 0.4
+    share: float = 0.3
 
     def __post_init__(self) -> None:
         if min(self.voxels, self.histograms, self.under) < 0 or not 0 < self.share <= 1:
@@ -81,6 +82,19 @@ def plan_mimicking(task: Task, reference: Volume, likeness: Likeness | None = No
         return mimicking(reference, task.goals, drawn, task.target, task.prescription, chosen)
 
     return made_for(task, aim, chosen.share)
+
+
+def quickly(settings: Settings) -> Settings:
+    """Settings of a plan that mimics: a reference tells what is within reach, fewer rounds look for it."""
+    return replace(
+        settings,
+        n_segments=50,
+        leaf_iterations=30,
+        n_rounds=1,
+        max_iterations=40,
+        n_presses=0,
+        n_corrections=2,
+    )
 
 
 def mimicking(

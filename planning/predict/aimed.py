@@ -25,10 +25,34 @@ _GREATEST = 4.0  # of what is expected at the isocentre: nothing else is so near
 Plane = Float[Tensor, "i j k"]
 Shares = Float[np.ndarray, " n"]
 
+_MOST_OF_ARCS = 18  # directions that stand for all of an arc's: another 20 degrees hardly shows
+
 
 def coplanar(gantry: Sequence[float], isocenter: Point) -> tuple[Beam, ...]:
     """Beams in one plane at gantry angles (degrees, IEC 61217) about an isocentre (LPS, mm)."""
     return tuple(Beam(float(angle), 0.0, 0.0, isocenter) for angle in gantry)
+
+
+def standing(
+    gantry: Sequence[float], isocenter: Point, *, turning: bool = False, most: int = _MOST_OF_ARCS
+) -> tuple[Beam, ...]:
+    """Fields that stand for a plan's directions: its own, or some of the many that arcs pass.
+
+    Parameters
+    ----------
+    gantry
+        Gantry angles (degrees, IEC 61217) of fields, or of the control points of arcs one after another.
+    isocenter
+        LPS, mm.
+    turning
+        Whether they are of arcs; then at most so many, evenly taken, stand for them.
+    most
+        Of arcs.
+    """
+    if not turning or len(gantry) <= most:
+        return coplanar(gantry, isocenter)
+    taken = [gantry[round(n * (len(gantry) - 1) / most)] for n in range(most)]
+    return coplanar(taken, isocenter)
 
 
 def middle_of(mask: Mask, grid: Grid) -> Point:

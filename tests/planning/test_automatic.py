@@ -19,6 +19,7 @@ from planning.machine import load_machine
 from planning.motion import schedule
 from planning.optimise.automatic import plan_automatically
 from planning.optimise.from_goals import objectives_for, sample, strengthened
+from planning.optimise.making import Task
 from planning.optimise.monitor_units import scale_for
 from planning.optimise.objectives import SquaredMean, SquaredOverdose
 from planning.optimise.robust import Aggregate
@@ -56,7 +57,7 @@ def planned():
     machine = load_machine("generic-6mv")
     beams = arrange(DRAWN, 5)
     quick = Settings(leaf_iterations=40)
-    return plan_automatically(WATER, DRAWN, RX, machine, beams, brain_goals(), COARSE, settings=quick)
+    return plan_automatically(Task(WATER, DRAWN, RX, machine, beams, brain_goals(), COARSE, settings=quick))
 
 
 def test_a_sphere_in_a_water_cylinder_gets_a_plan_that_meets_its_goals(planned):
@@ -92,7 +93,9 @@ def test_an_arc_around_the_same_cylinder_meets_the_goals_within_the_limits_of_it
     machine = load_machine("millennium-6mv")
     arc = replace(arrange_arcs(DRAWN)[0], step=10.0)
     quick = Settings(leaf_iterations=15, max_iterations=30, n_rounds=1)
-    plan, report = plan_automatically(WATER, DRAWN, RX, machine, [arc], brain_goals(), COARSE, settings=quick)
+    plan, report = plan_automatically(
+        Task(WATER, DRAWN, RX, machine, [arc], brain_goals(), COARSE, settings=quick)
+    )
     (beam,) = expect_deliverable(plan, machine).beams
     assert report.n_segments <= len(beam.control_points) - 1 == 36
     times = schedule(beam, machine)
@@ -108,7 +111,7 @@ def test_leaves_that_may_not_pass_each_other_get_segments_cut_from_the_fluence()
     stiff = replace(machine, mlc=replace(machine.mlc, interdigitation=False))
     quick = Settings(max_iterations=10, n_rounds=0)
     plan, _ = plan_automatically(
-        WATER, DRAWN, RX, stiff, arrange(DRAWN, 3), brain_goals(), COARSE, settings=quick
+        Task(WATER, DRAWN, RX, stiff, arrange(DRAWN, 3), brain_goals(), COARSE, settings=quick)
     )
     for beam in plan.beams:
         for point in beam.control_points:
@@ -117,7 +120,7 @@ def test_leaves_that_may_not_pass_each_other_get_segments_cut_from_the_fluence()
             assert (left[1:] <= right[:-1] + 1e-6).all()
     with pytest.raises(ValueError, match="expected leaves that may pass the opposite leaves"):
         plan_automatically(
-            WATER, DRAWN, RX, stiff, arrange_arcs(DRAWN), brain_goals(), COARSE, settings=quick
+            Task(WATER, DRAWN, RX, stiff, arrange_arcs(DRAWN), brain_goals(), COARSE, settings=quick)
         )
 
 
@@ -126,7 +129,7 @@ def test_the_same_input_gives_the_same_plan():
     quick = Settings(max_iterations=10, leaf_iterations=4, n_rounds=1)
     first, again = (
         plan_automatically(
-            WATER, DRAWN, RX, machine, arrange(DRAWN, 3), brain_goals(), COARSE, settings=quick
+            Task(WATER, DRAWN, RX, machine, arrange(DRAWN, 3), brain_goals(), COARSE, settings=quick)
         )[0]
         for _ in range(2)
     )
@@ -142,7 +145,9 @@ def held():
     machine = load_machine("generic-6mv")
     settings = Settings(setup_error_mm=3.0, max_iterations=20, leaf_iterations=12, n_rounds=0)
     beams = arrange(DRAWN, 5)
-    return plan_automatically(WATER, DRAWN, RX, machine, beams, brain_goals(), COARSE, settings=settings)
+    return plan_automatically(
+        Task(WATER, DRAWN, RX, machine, beams, brain_goals(), COARSE, settings=settings)
+    )
 
 
 def under_shifts(plan):
@@ -185,7 +190,7 @@ def test_what_is_best_on_average_is_less_than_what_is_best_at_worst(monkeypatch)
     for aggregate in Aggregate:
         quick = Settings(max_iterations=40, leaf_iterations=4, n_rounds=0, aggregate=aggregate)
         _, report = plan_automatically(
-            WATER, DRAWN, RX, machine, beams, brain_goals(), COARSE, settings=quick, deviation=deviation
+            Task(WATER, DRAWN, RX, machine, beams, brain_goals(), COARSE, settings=quick, deviation=deviation)
         )
         reached[aggregate] = report.fluence_objective
     # A mean is no more than a maximum, nor is the least mean more than the least maximum.
@@ -198,7 +203,7 @@ def test_a_plan_holds_against_an_uncertain_density():
     quick = Settings(max_iterations=10, leaf_iterations=4, n_rounds=0)
     beams = arrange(DRAWN, 3)
     _, report = plan_automatically(
-        WATER, DRAWN, RX, machine, beams, brain_goals(), COARSE, settings=quick, deviation=deviation
+        Task(WATER, DRAWN, RX, machine, beams, brain_goals(), COARSE, settings=quick, deviation=deviation)
     )
     assert [s.density_sigmas for s in report.scenarios] == [0, -1, 1]
     for band in report.bands:
@@ -283,9 +288,9 @@ def test_a_density_on_a_cuda_device_gives_a_plan_of_the_same_quality():
     there = replace(WATER, data=WATER.data.cuda())
     machine, quick = load_machine("generic-6mv"), Settings(n_rounds=0, max_iterations=20)
     _, here = plan_automatically(
-        WATER, DRAWN, RX, machine, arrange(DRAWN, 3), brain_goals(), COARSE, settings=quick
+        Task(WATER, DRAWN, RX, machine, arrange(DRAWN, 3), brain_goals(), COARSE, settings=quick)
     )
     _, away = plan_automatically(
-        there, DRAWN, RX, machine, arrange(DRAWN, 3), brain_goals(), COARSE, settings=quick
+        Task(there, DRAWN, RX, machine, arrange(DRAWN, 3), brain_goals(), COARSE, settings=quick)
     )
     assert away.segment_objective == pytest.approx(here.segment_objective, rel=0.05)

@@ -65,8 +65,7 @@ def spared(dose):
 
 @pytest.fixture(scope="module")
 def pressed():
-    given = (WATER, DRAWN, RX, MACHINE, TASK.beams, GOALS, COARSE)
-    return dose_of(plan_automatically(*given, settings=replace(QUICK, n_presses=3))[0])
+    return dose_of(plan_automatically(replace(TASK, settings=replace(QUICK, n_presses=3)))[0])
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from planning.beams import project
 from planning.goals import brain_goals, parse_goal
 from planning.machine import load_machine
 from planning.optimise.automatic import plan_automatically
+from planning.optimise.making import Task
 from planning.optimise.reach import reaching
 from planning.optimise.trade_off import trade_off
 from planning.plan import Prescription
@@ -113,7 +114,7 @@ def before_any_dose(monkeypatch):
 @pytest.mark.parametrize(("changes", "sentence"), WRONG.values(), ids=WRONG.keys())
 def test_what_cannot_be_planned_is_refused_in_one_sentence_before_any_dose(changes, sentence):
     with pytest.raises(ValueError, match=sentence) as one:
-        plan_automatically(**given(changes))
+        plan_automatically(Task(**given(changes)))
     with pytest.raises(ValueError, match=sentence) as other:
         trade_off(PAIR, **given(changes))
     for told in (one, other):
