@@ -13,12 +13,18 @@ predict_app = typer.Typer(help="What a good plan would reach, before there is on
 _Folders = Annotated[
     list[Path], typer.Argument(help="Folders of patients in OpenKBP's layout, or folders of such folders.")
 ]
+_Plans = Annotated[
+    list[Path],
+    typer.Argument(help="Folders of patients in OpenKBP's layout or of synth plans, or folders of such."),
+]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
 def train_dose_command(
-    data: _Folders,
-    site: Annotated[str, typer.Option(help="openkbp, brain, or a TOML file of a site.")] = "openkbp",
+    data: _Plans,
+    site: Annotated[
+        str, typer.Option(help="openkbp, brain, or a TOML file of a site; that of the patients otherwise.")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="A new folder for weights, card and curves.")] = None,
     resume: Annotated[Path | None, typer.Option(help="The folder of an earlier run to go on with.")] = None,
     budget: Annotated[str, typer.Option(help="Time to train, over all resumptions: 90s, 25m, 2h.")] = "60m",
@@ -63,13 +69,13 @@ def train_dose_command(
         from planning.predict.channels import Sees
         from planning.predict.site import read_site
 
-        from .openkbp_doses import openkbp_sources
+        from .dose_sources import dose_sources, site_of
         from .trackers import tracked
         from .train import parse_budget
         from .train_dose import PATIENTS, DoseRun, train_dose
 
         run = DoseRun(
-            read_site(site),
+            read_site(site or site_of([*data, *(validation or [])])),
             Sees(organs, distances, surface, beams),
             histogram,
             patients=patients,
@@ -82,7 +88,7 @@ def train_dose_command(
             net={"stages": stages, "norm": norm},
         )
         folder = run_folder(out, resume, PATIENTS, "checkpoint")
-        sources, others = openkbp_sources(data), openkbp_sources(validation or [])
+        sources, others = dose_sources(data), dose_sources(validation or [])
         with tracked(track, folder) as trackers:
             took = train_dose(run, sources, folder, progress, device, trackers, others, prepared)
     told, found = took["patients"], took["held_out"]
@@ -117,7 +123,7 @@ def predict_dose_command(
     with one_sentence(), progress_bar() as progress:
         from planning.predict.openkbp import read_patient, write_prediction
 
-        from .openkbp_doses import openkbp_folders
+        from .dose_sources import openkbp_folders
         from .predict_dose import load_predictor, predict_folder
 
         predictor = load_predictor(weights or [], site, device)
