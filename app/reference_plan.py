@@ -85,7 +85,7 @@ def way_to_plan(planner: Planner, k: int) -> tuple[Style, Request]:
     """
     known = list(styles().values())
     turn = k // len(known)
-    technique = (Technique.IMRT, Technique.VMAT, Technique.IMRT)[turn % 3]
+    technique = (Technique.IMRT, Technique.IMRT, Technique.VMAT)[turn % 3]
     request = Request(
         _PRESCRIPTION,
         dose_spacing=planner.dose_spacing,

@@ -37,6 +37,7 @@ from .outlook import bands_of, sampled
 from .pressing import pressed
 from .raising import fluence_for
 from .reach import reaching
+from .robust import optimise_robustly
 from .settings import Settings
 from .uncertain import Uncertain, influences, only_as_planned
 
@@ -249,6 +250,10 @@ def _wished(task: Task, terms: tuple[Objective, ...], uncertain: Uncertain, draw
         aggregate=chosen.aggregate,
         max_iterations=most,
     )
+    if task.arcs and terms is not found[1]:
+        # Leaves cannot sweep over what so many rounds have made of it: begun anew it stays smooth.
+        again = optimise_robustly(uncertain, terms, drawn.regions, chosen.aggregate, max_iterations=most)
+        weights, value = again.weights, again.value
     return Wish(weights, value, terms, task.goals, task.prescription, drawn, task.target)
 
 
