@@ -15,7 +15,7 @@ from imaging.organ import NAMES
 from imaging.resample import resample
 from imaging.source import Source
 from imaging.structures import RoiType, Structure, StructureSet
-from planning.arcs import Arc
+from imaging.volume import Volume
 from planning.check.dvh import histograms
 from planning.check.judge import as_json, judge
 from planning.contour.margins import expand
@@ -35,6 +35,7 @@ from .held_out import HeldOut, gross_tumour, held_out
 from .patient import BODY, contoured, directions, dose_grid, dose_on
 from .request import Request, Technique
 
+_ROUNDS = 4  # of styles, the last of which has arcs: they take three times as long
 _PATIENTS_EACH = 6  # that a plan may try: some have no gross tumour to plan for
 _PRESCRIPTION = Prescription(60.0, 30)
 _NEAR, _FAR = 5.0, 25.0  # mm beyond the target that the tissue around it begins and ends
@@ -79,19 +80,19 @@ class Planner:
 
 
 def way_to_plan(planner: Planner, k: int) -> tuple[Style, Request]:
-    """Style and technique of plan k: styles take turns, and every third round of them has arcs.
+    """Style and technique of plan k: styles take turns, and every fourth round of them has arcs.
 
     Every second round of arcs has two.
     """
     known = list(styles().values())
     turn = k // len(known)
-    technique = (Technique.IMRT, Technique.IMRT, Technique.VMAT)[turn % 3]
+    technique = Technique.VMAT if turn % _ROUNDS == _ROUNDS - 1 else Technique.IMRT
     request = Request(
         _PRESCRIPTION,
         dose_spacing=planner.dose_spacing,
         technique=technique,
         n_beams=planner.n_beams,
-        n_arcs=1 + turn // 3 % 2,
+        n_arcs=1 + turn // _ROUNDS % 2,
     )
     return known[k % len(known)], request
 
@@ -125,41 +126,81 @@ def plan_reference(planner: Planner, k: int, folder: Path, progress: Progress) -
     start = time.monotonic()
     # Sums in another order round otherwise, and leaves would not lie the same.
     torch.set_num_threads(1)
-    style, request = way_to_plan(planner, k)
-    patient, number, structures = _patient(planner, k, request)
-    body = structures.mask(BODY)
-    goals = goals_in_style(brain_goals(), style)
-    density = relative_electron_density(patient.truth, body)
-    grid = dose_grid(structures.grid, body, request.dose_spacing)
-    beams = directions(structures, request)
-    machine = load_machine(request.machine)
-    plan, report = plan_automatically(
-        Task(density, structures, _PRESCRIPTION, machine, beams, goals, grid, progress, planner.settings)
-    )
-    dose = dose_on(plan, patient.truth, body, grid)
-    judged = judge(goals, histograms(dose, structures), _PRESCRIPTION)
+    given = given_for(planner, k)
+    style, request, patient, task = given.style, given.request, given.patient, given.task
+    plan, report = plan_automatically(replace(task, progress=progress))
+    dose = dose_of(plan, given)
+    judged = judge(task.goals, histograms(dose, task.structures), _PRESCRIPTION)
     facts: dict[str, Any] = {
         "style": style.name,
         "technique": request.technique.value,
-        "n_arcs": sum(isinstance(beam, Arc) for beam in beams),
+        "n_arcs": len(task.arcs),
         "gantry_angles": _angles(plan),
         "mu": round(report.mu, 2),
         "goals_met": sum(of.met is True for of in judged),
         "goals_judged": sum(of.met is not None for of in judged),
         "goals": as_json(judged),
         "planner": asdict(planner),
-        "patient": number,
+        "patient": given.number,
         "version": software(),
         "traits": dict(patient.traits),
     }
-    here = resample(dose, structures.grid)
+    here = resample(dose, task.structures.grid)
     write_case(
-        Case({"ct": patient.truth, "dose": replace(here, frame=patient.truth.frame)}, structures, _source(k)),
+        Case(
+            {"ct": patient.truth, "dose": replace(here, frame=patient.truth.frame)},
+            task.structures,
+            _source(k),
+        ),
         folder,
     )
     facts["seconds"] = round(time.monotonic() - start, 1)
     (folder / PLAN).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return facts
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What plan k is made for.
+
+    Parameters
+    ----------
+    style, request
+        As :func:`way_to_plan` gives them.
+    patient, number
+        Whom, and which of the planner's stream.
+    task
+        With the goals of the style and the planner's settings.
+    """
+
+    style: Style
+    request: Request
+    patient: HeldOut
+    number: int
+    task: Task
+
+
+def given_for(planner: Planner, k: int) -> Given:
+    """What plan k is made for; errors as :func:`plan_reference`."""
+    style, request = way_to_plan(planner, k)
+    patient, number, structures = _patient(planner, k, request)
+    body = structures.mask(BODY)
+    task = Task(
+        relative_electron_density(patient.truth, body),
+        structures,
+        _PRESCRIPTION,
+        load_machine(request.machine),
+        directions(structures, request),
+        goals_in_style(brain_goals(), style),
+        dose_grid(structures.grid, body, request.dose_spacing),
+        settings=planner.settings,
+    )
+    return Given(style, request, patient, number, task)
+
+
+def dose_of(plan: Plan, given: Given) -> Volume:
+    """Total dose (Gy) of a plan on the patient's true CT."""
+    return dose_on(plan, given.patient.truth, given.task.structures.mask(BODY), given.task.dose_grid)
 
 
 def _patient(planner: Planner, k: int, request: Request) -> tuple[HeldOut, int, StructureSet]:

@@ -182,7 +182,7 @@ def test_what_the_report_of_a_robust_plan_tells_is_what_its_dose_gives(held, che
 
 def test_what_is_best_on_average_is_less_than_what_is_best_at_worst(monkeypatch):
     # Monitor units are of no interest here, and cost a dose in every scenario.
-    monkeypatch.setattr("planning.optimise.automatic.scaled", lambda plan, *_args, **_more: (plan, 1.0))
+    monkeypatch.setattr("planning.optimise.making.scaled", lambda plan, *_args, **_more: (plan, 1.0))
     machine = load_machine("generic-6mv")
     deviation = Volume(0.1 * WATER.data, FINE, Quantity.DENSITY)
     beams = arrange(DRAWN, 2)

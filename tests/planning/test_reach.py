@@ -106,7 +106,7 @@ def before_any_dose(monkeypatch):
     def computed(*_args, **_more):
         raise AssertionError("dose was computed")
 
-    monkeypatch.setattr("planning.optimise.automatic.influence", computed)
+    monkeypatch.setattr("planning.optimise.making.influence", computed)
     monkeypatch.setattr("planning.optimise.trade_off.influence", computed)
 
 
