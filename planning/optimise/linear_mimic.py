@@ -209,9 +209,9 @@ def mimic_linearly(
     # SciPy takes sparse tables, of which its types do not tell.
     found = linprog(
         cost,
-        A_ub=cast(Any, upper),
+        A_ub=cast("Any", upper),
         b_ub=limits,
-        A_eq=cast(Any, same.tocsr()),
+        A_eq=cast("Any", same.tocsr()),
         b_eq=np.zeros(n),
         bounds=[(low, high) for low, high in bounds.tolist()],
         method="highs-ipm",
