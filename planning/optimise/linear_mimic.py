@@ -11,14 +11,12 @@ from enum import StrEnum
 from typing import Any, cast
 
 import numpy as np
-import torch
 from jaxtyping import Float, Integer
 from scipy.optimize import linprog
 from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
-from planning.dose.influence import Influence
-
+from .linear_matrix import Split
 from .linear_rows import Columns, Rows
 
 MOST_POINTS, MOST_BIXELS = 5000, 2500
@@ -32,6 +30,7 @@ _HIGHEST = 82.0 / 70.0
 _REWARD = 1e-5
 # An objective that is predicted to be less than this (Gy) is no measure to divide by: it is kept instead.
 _NOTHING = 1e-5
+_TOLERANCE = 1e-6
 _INFEASIBLE, _OUT_OF_TIME = 2, 1
 
 Doses = Float[np.ndarray, " n"]
@@ -155,6 +154,7 @@ def mimic_linearly(
     reference: Doses,
     prescriptions: Mapping[str, float],
     gap: Gap = Gap.MEAN_ABSOLUTE,
+    rough: Split | None = None,
     seconds: float = 300.0,
 ) -> Mimicked:
     """Bixel weights whose planning objectives come nearest to those of a predicted dose.
@@ -165,7 +165,8 @@ def mimic_linearly(
     Parameters
     ----------
     matrix
-        Dose (Gy) of each bixel, shape ``(n, m)``; :func:`sparse` makes one of an influence.
+        Dose (Gy) of each bixel, shape ``(n, m)``; :func:`planning.optimise.linear_matrix.sparse`
+        makes one of an influence.
     regions
         For each target, organ or ring, its points.
     reference
@@ -174,6 +175,9 @@ def mimic_linearly(
         Dose (Gy) of each target.
     gap
         Which model.
+    rough
+        What the search takes for the matrix, from :func:`planning.optimise.linear_matrix.split`: the time
+        goes with entries. The result is of the matrix itself.
     seconds
         How long to search at most.
 
@@ -184,6 +188,8 @@ def mimic_linearly(
         weights can do what is predicted to be nearly zero, or the search does not end in time.
     """
     _expect_problem(matrix, regions, reference, prescriptions)
+    if rough is not None and rough.near.shape != matrix.shape:
+        raise ValueError("expected a rough matrix of the same points and bixels, got another; split it anew")
     asked = objectives_of(regions, reference, prescriptions)
     values = [one.value(reference[regions[one.structure].numpy()]) for one in asked]
     n, m = matrix.shape
@@ -193,33 +199,7 @@ def mimic_linearly(
     rows = Rows()
     reached = _reached(asked, regions, dose, columns, rows)
     _compare(np.array(values), reached, gap, columns, rows)
-    cost, bounds = columns.finished()
-    upper, limits = rows.finished(len(cost))
-    made = matrix.tocoo()
-    same = coo_array(
-        (
-            np.concatenate([made.data, -np.ones(n)]),
-            (
-                np.concatenate([made.coords[0], np.arange(n)]),
-                np.concatenate([weights[made.coords[1]], dose]),
-            ),
-        ),
-        shape=(n, len(cost)),
-    )
-    # SciPy takes sparse tables, of which its types do not tell.
-    found = linprog(
-        cost,
-        A_ub=cast("Any", upper),
-        b_ub=limits,
-        A_eq=cast("Any", same.tocsr()),
-        b_eq=np.zeros(n),
-        bounds=[(low, high) for low, high in bounds.tolist()],
-        method="highs-ipm",
-        options={"time_limit": seconds},
-    )
-    if found.x is None or found.status != 0:
-        raise ValueError(_why_not(found.status, seconds))
-    best = np.maximum(found.x[weights], 0.0)
+    best = _solved(columns, rows, _giving(rough or matrix, weights, dose, columns), seconds)[weights]
     given = np.asarray(matrix @ best)
     achieved = [one.value(given[regions[one.structure].numpy()]) for one in asked]
     return Mimicked(best, given, asked, np.array(values), np.array(achieved))
@@ -238,18 +218,49 @@ def gap_of(result: Mimicked, gap: Gap) -> float:
     return float(off.max() if gap.of_the_worst else np.maximum(off, 0).mean())
 
 
-def sparse(matrix: Influence, factor: float = 1.0) -> csr_array:
-    """An influence as rows of points, times a factor such as the number of fractions."""
-    given = [block.cpu().numpy().ravel() for block in matrix.desk.blocks]
-    n_rows, n_columns = matrix.shapes.T.tolist()
-    points, bixels = matrix.voxels.cpu().split(n_rows), matrix.bixels.cpu().split(n_columns)
-    rows = [torch.repeat_interleave(p, len(b)).numpy() for p, b in zip(points, bixels, strict=True)]
-    columns = [b.repeat(len(p)).numpy() for p, b in zip(points, bixels, strict=True)]
-    values = factor * np.concatenate(given).astype(np.float64)
-    places = np.concatenate(rows), np.concatenate(columns)
-    out = coo_array((values, places), shape=(matrix.n_voxels, matrix.n_bixels)).tocsr()
-    out.eliminate_zeros()
-    return out
+def _giving(
+    given: csr_array | Split,
+    weights: Integer[np.ndarray, " m"],
+    dose: Integer[np.ndarray, " n"],
+    columns: Columns,
+) -> csr_array:
+    """What is 0 where doses are those of weights; variables of lumped bixels are added for it."""
+    near = (given.near if isinstance(given, Split) else given).tocoo()
+    n = len(dose)
+    parts = [(near.data, near.coords[0], weights[near.coords[1]]), (-np.ones(n), np.arange(n), dose)]
+    if isinstance(given, Split):
+        far, (_, g) = given.far.tocoo(), given.far.shape
+        sums = columns.add(g)
+        parts.append((far.data, far.coords[0], sums[far.coords[1]]))
+        parts += [(np.ones(len(weights)), n + given.groups, weights), (-np.ones(g), n + np.arange(g), sums)]
+        n += g
+    values, rows, places = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return coo_array((values, (rows, places)), shape=(n, columns.n)).tocsr()
+
+
+def _solved(columns: Columns, rows: Rows, same: csr_array, seconds: float) -> Doses:
+    """The variables with the least cost."""
+    cost, bounds = columns.finished()
+    upper, limits = rows.finished(columns.n)
+    # SciPy takes sparse tables, of which its types do not tell. With its own tolerances, a tenth of these,
+    # it would not trust what the inner points end with, and begin anew with the simplex.
+    found = linprog(
+        cost,
+        A_ub=cast("Any", upper),
+        b_ub=limits,
+        A_eq=cast("Any", same),
+        b_eq=np.zeros(same.shape[0]),
+        bounds=[(low, high) for low, high in bounds.tolist()],
+        method="highs-ipm",
+        options={
+            "time_limit": seconds,
+            "primal_feasibility_tolerance": _TOLERANCE,
+            "dual_feasibility_tolerance": _TOLERANCE,
+        },
+    )
+    if found.x is None or found.status != 0:
+        raise ValueError(_why_not(found.status, seconds))
+    return np.asarray(np.maximum(found.x, 0.0))
 
 
 def _reached(

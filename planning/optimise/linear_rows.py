@@ -11,7 +11,7 @@ Reals = Float[np.ndarray, " n"]
 
 
 class Columns:
-    """Variables with their bounds and costs, in the order that they were added."""
+    """Variables with their bounds and costs, in the order that they were added; ``n`` of them."""
 
     def __init__(self) -> None:
         self._lower: list[Reals] = []
@@ -19,15 +19,15 @@ class Columns:
         self._cost: list[Reals] = []
         self._limits: list[tuple[Numbers, Reals]] = []
         self._charges: list[tuple[Numbers, Reals]] = []
-        self._n = 0
+        self.n = 0
 
     def add(self, n: int, lower: float = 0.0, upper: float = np.inf, cost: float = 0.0) -> Numbers:
         """Numbers of so many new variables."""
         self._lower.append(np.full(n, lower))
         self._upper.append(np.full(n, upper))
         self._cost.append(np.full(n, cost))
-        self._n += n
-        return np.arange(self._n - n, self._n)
+        self.n += n
+        return np.arange(self.n - n, self.n)
 
     def limit(self, variables: Numbers, upper: Reals) -> None:
         """Upper bounds in place of what they were."""
