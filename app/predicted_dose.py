@@ -1,6 +1,6 @@
 """The dose that a good plan would reach, foretold in the walk: what is kept and told of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -13,7 +13,7 @@ from models.catalogue import State
 from planning.arcs import Arc
 from planning.beams import Beam
 from planning.check.dvh import Dvh, histograms, mean
-from planning.predict.aimed import standing
+from planning.predict.aimed import fields_of
 from planning.predict.patient import Patient
 from planning.predict.predicted import predicted
 
@@ -93,7 +93,7 @@ def foretold(
     if not request.dose_weights:
         return None
 
-    fields = _fields(beams)
+    fields = fields_of(beams)
 
     def made() -> Case:
         predictor = load_predictor(request.dose_weights)
@@ -115,14 +115,6 @@ def foretold(
         made,
         after=("contours",),
     )
-
-
-def _fields(beams: Sequence[Beam | Arc]) -> tuple[Beam, ...]:
-    arcs = [beam for beam in beams if isinstance(beam, Arc)]
-    if arcs:
-        angles = [float(angle) for arc in arcs for angle in arc.angles]
-        return standing(angles, arcs[0].isocenter, turning=True)
-    return tuple(beam for beam in beams if isinstance(beam, Beam))
 
 
 def figures(

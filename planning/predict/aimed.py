@@ -12,6 +12,7 @@ from torch import Tensor
 from imaging.grid import Grid, positions
 from imaging.shapes import Mask, Point, Points
 from imaging.volume import Quantity, Volume
+from planning.arcs import Arc
 from planning.beams import Beam, project, source_position
 from planning.dose.raytrace import radiological_depth
 
@@ -53,6 +54,15 @@ def standing(
         return coplanar(gantry, isocenter)
     taken = [gantry[round(n * (len(gantry) - 1) / most)] for n in range(most)]
     return coplanar(taken, isocenter)
+
+
+def fields_of(beams: Sequence[Beam | Arc]) -> tuple[Beam, ...]:
+    """Standing fields of a plan to come, or those that stand for its arcs (:func:`standing`)."""
+    arcs = [beam for beam in beams if isinstance(beam, Arc)]
+    if arcs:
+        angles = [float(angle) for arc in arcs for angle in arc.angles]
+        return standing(angles, arcs[0].isocenter, turning=True)
+    return tuple(beam for beam in beams if isinstance(beam, Beam))
 
 
 def middle_of(mask: Mask, grid: Grid) -> Point:

@@ -1,0 +1,151 @@
+"""Predicted doses and plans that mimic them: ``python -m benchmarks.dose_prediction``.
+
+OpenKBP's validation patients (SPINDOSE_DATA) are predicted by the network that ships and scored as the
+challenge scores. Synthetic patients of a seed that no training drew from are planned by the reference
+planner, by goals alone, and by mimicking the predicted and the reference's own dose. Time and memory are
+those of ``spindose plan`` on the real Colin27, from file to files. With --keep a killed run goes on, and
+several may share the patients (--first, --cases, --no-record) before one sums them up.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.ct_nets import ZOO
+from app.predict_dose import load_predictor
+from app.reference_plan import Planner
+from planning.predict.openkbp import patients_of, read_patient
+from planning.predict.predicted import predicted
+from planning.predict.scores import pooled, scored
+
+from .dose_mimicking import WAYS, as_good, row
+from .parts import Targets, missed
+from .record import report
+
+TARGETS: Targets = {
+    "openkbp_validation_dose_gy": ("<=", 3.6),
+    "openkbp_validation_dvh_gy": ("<=", 3.0),
+    "brain_dose_error_gy": ("<=", 1.0),
+    "brain_dvh_error_gy": ("<=", 2.0),
+    "mimicked_as_good_of_20": (">=", 18),
+    "mimic_time_ratio": ("<=", 0.2),
+    "walk_seconds": ("<=", 240.0),
+}
+_SEED = 20280  # of patients; training's come from others
+_TARGET = "30,-42,24,20"
+_COMMAND = str(Path(sys.executable).with_name("spindose"))
+
+
+def main() -> int:
+    """Validation patients, held-out patients, the walk, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--openkbp", type=Path, default=ZOO / "dose-openkbp.safetensors")
+    parser.add_argument("--brain", type=Path, default=ZOO / "dose-brain.safetensors")
+    parser.add_argument("--cases", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--no-record", action="store_true")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        keep = asked.keep or Path(folder)
+        keep.mkdir(parents=True, exist_ok=True)
+        rows = _rows(asked.brain, range(asked.first, asked.cases), keep)
+    figures: dict[str, Any] = {"cases": len(rows), **summary(rows)}
+    if asked.no_record:
+        return 0
+    if "SPINDOSE_DATA" in os.environ:
+        data = Path(os.environ["SPINDOSE_DATA"])
+        figures |= validation(asked.openkbp, data / "openkbp") | walk(data / "head" / "colin27_t1.nii.gz")
+    not_met = missed(figures, TARGETS)
+    report("dose_prediction", figures)
+    return 1 if not_met else 0
+
+
+def _rows(weights: Path, cases: Sequence[int], keep: Path) -> list[dict[str, Any]]:
+    predictor, out = load_predictor([weights]), []
+    for k in cases:
+        told = row(Planner(seed=_SEED), k, predictor, keep)
+        said = {way: f"{of['met']}/{of['judged']}, {of['seconds']:.0f} s" for way, of in told["ways"].items()}
+        print(k, told["style"], told["technique"], said, f"{told['dose_gy']:.2f} Gy", flush=True)
+        out.append(told)
+    return out
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Figures of all held-out patients together."""
+    seconds = {way: [r["ways"][way]["seconds"] for r in rows] for way in WAYS}
+    ratios = np.array(seconds["predicted"]) / np.array(seconds["reference"])
+    return {
+        "brain_dose_error_gy": float(np.mean([r["dose_gy"] for r in rows])),
+        "brain_dose_error_sd_gy": float(np.std([r["dose_gy"] for r in rows])),
+        "brain_dvh_error_gy": float(np.mean([off for r in rows for off in r["dvh_gy"]])),
+        "mimicked_as_good_of_20": 20 * sum(as_good(r, "predicted") for r in rows) / len(rows),
+        "true_dose_as_good_of_20": 20 * sum(as_good(r, "true") for r in rows) / len(rows),
+        "goals_alone_as_good_of_20": 20 * sum(as_good(r, "goals") for r in rows) / len(rows),
+        "mimic_time_ratio": float(np.median(ratios)),
+        "seconds": {way: float(np.median(of)) for way, of in seconds.items()},
+        "goals_met": {way: float(np.mean([_share(r["ways"][way]) for r in rows])) for way in WAYS},
+        "organ_dose_of_goals_alone": {
+            way: float(np.median([_organs(r, way) for r in rows])) for way in WAYS if way != "goals"
+        },
+    }
+
+
+def _share(of: Mapping[str, Any]) -> float:
+    return float(of["met"]) / float(of["judged"])
+
+
+def _organs(of: Mapping[str, Any], way: str) -> float:
+    """Doses that organs have goals for, as a share of what they are by goals alone: the median."""
+    by, alone = of["ways"][way]["values"], of["ways"]["goals"]["values"]
+    shares = [
+        value / alone[name]
+        for name, value in by.items()
+        if value is not None and alone.get(name) and not name.startswith("PTV")
+    ]
+    return float(np.median(shares))
+
+
+def validation(weights: Path, folder: Path) -> dict[str, Any]:
+    """Both scores of the challenge on its 33 validation patients here, who chose the network."""
+    predictor, found = load_predictor([weights]), []
+    with tempfile.TemporaryDirectory() as unpacked:
+        subprocess.run([sys.executable, str(folder / "unpack.py"), unpacked], check=True, capture_output=True)
+        for path in patients_of(Path(unpacked) / "provided-data" / "validation-pats"):
+            patient = read_patient(path)
+            dose, _ = predicted(patient, predictor.nets, predictor.site, predictor.config)
+            found.append(scored(dose, patient))
+    of = pooled(found)
+    return {
+        "openkbp_validation_dose_gy": of["dose_gy"],
+        "openkbp_validation_dose_sd_gy": float(np.std([one.dose_gy for one in found])),
+        "openkbp_validation_dvh_gy": of["dvh_gy"],
+        "openkbp_patients": len(found),
+    }
+
+
+def walk(mri: Path) -> dict[str, float]:
+    """Seconds and memory of the command on a real head: nine fields, dose voxels of 3 mm."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        subprocess.run(
+            [_COMMAND, "plan", str(mri), "--target", _TARGET, "--allow-unapproved", "--out", f"{folder}/out"],
+            check=True,
+            capture_output=True,
+        )
+        seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    return {"walk_seconds": seconds, "walk_peak_gib": peak}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
