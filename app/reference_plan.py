@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from imaging.resample import resample
 from imaging.source import Source
 from imaging.structures import RoiType, Structure, StructureSet
 from imaging.volume import Volume
+from planning.arcs import Arc
+from planning.beams import Beam
 from planning.check.dvh import histograms
 from planning.check.judge import as_json, judge
 from planning.contour.margins import expand
@@ -35,7 +37,7 @@ from .held_out import HeldOut, gross_tumour, held_out
 from .patient import BODY, contoured, directions, dose_grid, dose_on
 from .request import Request, Technique
 
-_ROUNDS = 4  # of styles, the last of which has arcs: they take three times as long
+_ROUNDS = 6  # of styles, the last of which has arcs: they take three times as long
 _PATIENTS_EACH = 6  # that a plan may try: some have no gross tumour to plan for
 _PRESCRIPTION = Prescription(60.0, 30)
 _NEAR, _FAR = 5.0, 25.0  # mm beyond the target that the tissue around it begins and ends
@@ -55,6 +57,8 @@ class Planner:
         Voxel size of the grid that dose is computed on (mm); it is kept on the CT's.
     n_beams
         Standing fields of an IMRT plan.
+    arc_step
+        Degrees from one control point of an arc to the next.
     settings
         Of the optimiser.
 
@@ -68,6 +72,7 @@ class Planner:
     recipe: str = "fast"
     dose_spacing: float = 4.0
     n_beams: int = 9
+    arc_step: float = 6.0
     settings: Settings = field(
         default_factory=lambda: Settings(leaf_iterations=60, n_presses=5, n_corrections=2)
     )
@@ -80,7 +85,7 @@ class Planner:
 
 
 def way_to_plan(planner: Planner, k: int) -> tuple[Style, Request]:
-    """Style and technique of plan k: styles take turns, and every fourth round of them has arcs.
+    """Style and technique of plan k: styles take turns, and every sixth round of them has arcs.
 
     Every second round of arcs has two.
     """
@@ -190,12 +195,18 @@ def given_for(planner: Planner, k: int) -> Given:
         structures,
         _PRESCRIPTION,
         load_machine(request.machine),
-        directions(structures, request),
+        _turned(directions(structures, request), planner.arc_step),
         goals_in_style(brain_goals(), style),
         dose_grid(structures.grid, body, request.dose_spacing),
         settings=planner.settings,
     )
     return Given(style, request, patient, number, task)
+
+
+def _turned(beams: Sequence[Beam] | Sequence[Arc], step: float) -> tuple[Beam, ...] | tuple[Arc, ...]:
+    """Arcs with control points so far apart; standing fields as they are."""
+    arcs = tuple(replace(beam, step=step) for beam in beams if isinstance(beam, Arc))
+    return arcs or tuple(beam for beam in beams if isinstance(beam, Beam))
 
 
 def dose_of(plan: Plan, given: Given) -> Volume:

@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_and_gives_what_other_processes_give(planner: Plann
 
 
 def test_every_style_is_planned_with_fields_and_with_arcs() -> None:
-    ways = [way_to_plan(Planner(), k) for k in range(12)]
+    ways = [way_to_plan(Planner(), k) for k in range(36)]
     pairs = {(style.name, request.technique.value, request.n_arcs) for style, request in ways}
     assert {(style, technique) for style, technique, _ in pairs} == {
         (style, technique) for style in ("balanced", "sparing", "conformal") for technique in ("imrt", "vmat")
