@@ -132,5 +132,6 @@ def predict_dose_command(
     lines = [
         f"Doses of {took['patients']} patients: {out}",
         f"Networks and mirror images differ by {took['sigma_gy']:.2f} Gy in the mean.",
+        *(f"Caution, {name}: {' '.join(why)}" for name, why in took["unlike"].items()),
     ]
     answer({"out": str(out), **took}, lines, as_json)

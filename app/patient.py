@@ -75,7 +75,7 @@ class Planned:
     independent: Mapping[str, object] = field(default_factory=dict)
     trust: ct_trust.Trust | None = None
     cautions: tuple[str, ...] = ()
-    predicted: Case | None = None
+    predicted: predicted_dose.Foretold | None = None
 
 
 def plan_patient(
@@ -286,7 +286,7 @@ def optimised(
     request: Request,
     progress: Progress,
     sigma: Volume | None = None,
-    told: Case | None = None,
+    told: predicted_dose.Foretold | None = None,
 ) -> Plan:
     """A plan that meets its goals as well as it can, on a CT that may be off by ``sigma``.
 
@@ -308,7 +308,7 @@ def optimised(
     if told is None:
         return plan_automatically(task)[0]
     quick = quickly(task.settings)
-    return plan_mimicking(replace(task, settings=quick), told.volumes[predicted_dose.DOSE])[0]
+    return plan_mimicking(replace(task, settings=quick), told.dose)[0]
 
 
 def directions(structures: StructureSet, request: Request) -> tuple[Beam, ...] | tuple[Arc, ...]:

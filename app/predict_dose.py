@@ -1,7 +1,7 @@
 """``spindose predict dose``: predictors of their cards, an ensemble, and patients that they look at."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ from imaging.atomic import new_folder
 from imaging.volume import Volume
 from models.dose_unet import dose_unet
 from models.weights import load_weights, read_card
+from planning.beams import Beam
+from planning.predict.alike import Known, traits_of, unlike
+from planning.predict.channels import seen
 from planning.predict.nets import DoseNet, dose_net_of
 from planning.predict.patient import Patient
-from planning.predict.predicted import predicted
+from planning.predict.predicted import told as said
 from planning.predict.site import Site, read_site
 
 from .console import Progress
@@ -32,11 +35,26 @@ class Predictor:
         Trained.
     config, site
         What they were trained with.
+    traits
+        What the patients that they learnt from are like; empty where their card does not tell.
     """
 
     nets: tuple[nn.Module, ...]
     config: DoseNet
     site: Site
+    traits: Known = field(default_factory=dict)
+
+    def __call__(
+        self, patient: Patient, style: str = "", beams: Sequence[Beam] | None = None
+    ) -> tuple[Volume, Volume, list[str]]:
+        """Dose, its standard deviation (Gy), and what of the patient is unlike those learnt from.
+
+        As :func:`planning.predict.predicted.predicted` and :func:`planning.predict.alike.unlike`.
+        """
+        there = seen(patient, self.site, self.config.sizes, style, beams)
+        dose, sigma = said(there, patient, self.nets, self.site, self.config)
+        traits = traits_of(there.bits, there.known, there.grid.spacing.tolist(), self.site)
+        return dose, sigma, unlike(traits, self.traits)
 
 
 def load_predictor(weights: Sequence[Path], site: str = "", device: str = "cpu") -> Predictor:
@@ -58,7 +76,8 @@ def load_predictor(weights: Sequence[Path], site: str = "", device: str = "cpu")
     """
     if not weights:
         raise ValueError("expected weights of a dose predictor, got none; train one and name it by --weights")
-    told = [read_card(path)["config"] for path in weights]
+    cards = [read_card(path) for path in weights]
+    told = [card["config"] for card in cards]
     named = site or str(told[0].get("site", ""))
     known = read_site(named)
     configs = [dose_net_of(config, known) for config in told]
@@ -71,7 +90,24 @@ def load_predictor(weights: Sequence[Path], site: str = "", device: str = "cpu")
         net = dose_unet(config.net)
         load_weights(net, path)
         nets.append(net.to(device).eval())
-    return Predictor(tuple(nets), configs[0], known)
+    return Predictor(tuple(nets), configs[0], known, _traits(cards[0]))
+
+
+def _traits(card: Mapping[str, Any]) -> Known:
+    """What a card tells of the patients learnt from.
+
+    Raises
+    ------
+    ValueError
+        If it is no such thing.
+    """
+    told = card.get("traits", {})
+    try:
+        return {
+            str(name): (float(low), float(middle), float(high)) for name, (low, middle, high) in told.items()
+        }
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError("expected a card whose traits are three numbers each, got others") from None
 
 
 def predict_folder(
@@ -103,7 +139,8 @@ def predict_folder(
     Returns
     -------
     Mapping
-        ``patients``, and the mean over them of the mean standard deviation where dose may be, ``sigma_gy``.
+        ``patients``, the mean over them of the mean standard deviation where dose may be, ``sigma_gy``, and
+        by folder what is ``unlike`` the patients that networks learnt from.
 
     Raises
     ------
@@ -114,13 +151,15 @@ def predict_folder(
         raise ValueError("expected folders of patients, got none")
     if len({folder.name for folder in folders}) < len(folders):
         raise ValueError("expected patients' folders of different names, got two of one; predict them apart")
-    sigma = 0.0
+    sigma, unalike = 0.0, {}
     with new_folder(out) as part:
         for n, folder in enumerate(folders):
             patient = read(folder)
-            dose, off = predicted(patient, predictor.nets, predictor.site, predictor.config, style)
+            dose, off, strange = predictor(patient, style)
+            if strange:
+                unalike[folder.name] = strange
             write(dose, patient, part / f"{folder.name}.csv")
             inside = patient.possible.data > 0
             sigma += float(off.data[inside].mean()) / len(folders)
             progress("Predicting doses", (n + 1) / len(folders))
-    return {"patients": len(folders), "sigma_gy": round(sigma, 3)}
+    return {"patients": len(folders), "sigma_gy": round(sigma, 3), "unlike": unalike}

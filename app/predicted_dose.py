@@ -1,11 +1,15 @@
 """The dose that a good plan would reach, foretold in the walk: what is kept and told of it."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from imaging.case import Case
+from imaging.folder import read_case, write_case
 from imaging.structures import StructureSet
 from imaging.volume import Quantity, Volume
 from models.artefacts import WEIGHTS
@@ -13,9 +17,11 @@ from models.catalogue import State
 from planning.arcs import Arc
 from planning.beams import Beam
 from planning.check.dvh import Dvh, histograms, mean
+from planning.goals import Goal
+from planning.plan import Prescription
 from planning.predict.aimed import fields_of
 from planning.predict.patient import Patient
-from planning.predict.predicted import predicted
+from planning.predict.prospects import Reach, prospects
 
 from .approved import MARK
 from .catalogue import artefacts, catalogue
@@ -27,9 +33,26 @@ from .steps import Walk, file_hash
 
 DOSE_MODEL = "dose-brain"
 STEP = "predicted"
-DOSE, SIGMA = "predicted", "predicted_sigma"
+_DOSE, _SIGMA, _UNLIKE = "predicted", "predicted_sigma", "unlike.json"
 _ALONE = "Planned by its goals alone: "
-_DOUBT_GY = 3.0  # between networks and mirror images, in the mean over the target's surroundings
+_DOUBT_GY = 3.0  # between networks and mirror images, in the mean of a structure
+
+
+@dataclass(frozen=True, eq=False)
+class Foretold:
+    """The dose that networks foretell of a patient.
+
+    Parameters
+    ----------
+    dose, sigma
+        Total dose and its standard deviation among networks and mirror images (Gy), on the CT's grid.
+    unlike
+        What of the patient is unlike those that networks learnt from, one sentence each.
+    """
+
+    dose: Volume
+    sigma: Volume
+    unlike: tuple[str, ...] = ()
 
 
 def with_prediction(request: Request, allow_unapproved: bool = False) -> Request:
@@ -67,8 +90,8 @@ def foretold(
     body: str,
     beams: tuple[Beam, ...] | tuple[Arc, ...],
     request: Request,
-) -> Case | None:
-    """Volumes ``predicted`` and ``predicted_sigma`` (Gy) on the CT's grid, as a step; None without networks.
+) -> Foretold | None:
+    """The dose of a good plan on the CT's grid, kept as a step; None without networks.
 
     Parameters
     ----------
@@ -92,19 +115,16 @@ def foretold(
     """
     if not request.dose_weights:
         return None
-
     fields = fields_of(beams)
 
-    def made() -> Case:
-        predictor = load_predictor(request.dose_weights)
+    def made() -> Foretold:
         inside = structures.mask(body)[None].to(torch.uint8)
         possible = Volume(inside, ct.grid, Quantity.LABEL, ct.frame)
         patient = Patient(ct, replace(structures, frame=ct.frame), possible)
-        given = (predictor.nets, predictor.site, predictor.config, request.style, fields)
-        dose, sigma = predicted(patient, *given)
-        return Case({DOSE: dose, SIGMA: sigma})
+        dose, sigma, unlike = load_predictor(request.dose_weights)(patient, request.style, fields)
+        return Foretold(dose, sigma, tuple(unlike))
 
-    return walk.case(
+    return walk.step(
         STEP,
         "Predicted dose",
         {
@@ -113,19 +133,39 @@ def foretold(
             "angles": [round(beam.gantry, 1) for beam in fields],
         },
         made,
+        _write,
+        _read,
         after=("contours",),
     )
 
 
+def _write(told: Foretold, here: Path) -> None:
+    write_case(Case({_DOSE: told.dose, _SIGMA: told.sigma}), here)
+    (here / _UNLIKE).write_text(json.dumps(told.unlike), encoding="utf-8")
+
+
+def _read(here: Path) -> Foretold:
+    volumes = read_case(here).volumes
+    unlike = json.loads((here / _UNLIKE).read_text(encoding="utf-8"))
+    return Foretold(volumes[_DOSE], volumes[_SIGMA], tuple(unlike))
+
+
 def figures(
-    told: Case | None, structures: StructureSet, achieved: Mapping[str, Dvh]
-) -> dict[str, dict[str, float]]:
-    """Mean dose of each structure that the plan was to have and has (Gy), and how sure networks were."""
+    told: Foretold | None,
+    structures: StructureSet,
+    achieved: Mapping[str, Dvh],
+    goals: Sequence[Goal],
+    prescription: Prescription,
+) -> dict[str, Any]:
+    """What the plan was to have and has, as plain values; nothing without a foretold dose.
+
+    ``structures`` has mean doses (Gy) and how sure networks were; ``goals`` what was to be expected of each
+    before anything was optimised; ``unlike`` what of the patient networks have not learnt.
+    """
     if told is None:
         return {}
-    wanted = histograms(told.volumes[DOSE], structures)
-    sigma = histograms(told.volumes[SIGMA], structures)
-    return {
+    wanted, sigma = (histograms(volume, structures) for volume in (told.dose, told.sigma))
+    means = {
         name: {
             "predicted_mean_gy": round(mean(wanted[name]), 3),
             "achieved_mean_gy": round(mean(dvh), 3),
@@ -133,9 +173,24 @@ def figures(
         }
         for name, dvh in achieved.items()
     }
+    expected = prospects(goals, told.dose, told.sigma, structures, prescription)
+    return {
+        "structures": means,
+        "goals": [
+            {
+                "structure": one.goal.structure,
+                "goal": one.goal.text,
+                "predicted": round(one.value, 3),
+                "reach": str(one.reach),
+                "words": one.words,
+            }
+            for one in expected
+        ],
+        "unlike": list(told.unlike),
+    }
 
 
-def rows(told: Mapping[str, Mapping[str, float]]) -> tuple[CheckRow, ...]:
+def rows(found: Mapping[str, Any]) -> tuple[CheckRow, ...]:
     """The same for the page."""
     return tuple(
         CheckRow(
@@ -143,18 +198,23 @@ def rows(told: Mapping[str, Mapping[str, float]]) -> tuple[CheckRow, ...]:
             f"{of['achieved_mean_gy']:.1f} Gy",
             f"{of['predicted_mean_gy']:.1f} ± {of['sigma_gy']:.1f} Gy predicted",
         )
-        for name, of in told.items()
+        for name, of in found.get("structures", {}).items()
     )
 
 
-def cautions(told: Mapping[str, Mapping[str, float]], request: Request) -> tuple[str, ...]:
+def cautions(found: Mapping[str, Any], request: Request) -> tuple[str, ...]:
     """What the reader of a plan must know of its prediction."""
     note = (request.dose_note,) if request.dose_note else ()
-    unsure = [name for name, of in told.items() if of["sigma_gy"] > _DOUBT_GY]
-    if not unsure:
-        return note
+    out = [one["words"] for one in found.get("goals", ()) if one["reach"] == Reach.OUT]
+    unsure = [name for name, of in found.get("structures", {}).items() if of["sigma_gy"] > _DOUBT_GY]
     doubt = (
         f"The networks that foretold the dose disagree in {', '.join(unsure)}: the plan may be further from "
         "the best one there."
     )
-    return (*note, doubt)
+    strange = " ".join(found.get("unlike", ()))
+    return (
+        *note,
+        *((f"By the foretold dose: {' '.join(out)}",) if out else ()),
+        *((doubt,) if unsure else ()),
+        *((f"{strange} Its foretold dose may be wrong.",) if strange else ()),
+    )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -143,7 +144,7 @@ def publish(
     dvhs = histograms(planned.dose, planned.structures)
     goals = goal_sheet.goals_of(request)
     results = judge(goals, dvhs, request.prescription)
-    wanted = predicted_dose.figures(planned.predicted, planned.structures, dvhs)
+    wanted = predicted_dose.figures(planned.predicted, planned.structures, dvhs, goals, request.prescription)
     inputs = {**inputs, **goal_sheet.inputs(request), **robust.inputs(request)}
     cautions = (
         *((_UNAPPROVED,) if request.mark else ()),
@@ -166,7 +167,9 @@ def publish(
     with whole_file(walk.folder / "plan.json") as part:
         part.write_text(json.dumps(facts, indent=1))
     walk.progress("Review page", 0.0)
-    write_page(walk.folder / "review.html", _page(planned, results, dvhs, provenance, truth, on_others))
+    write_page(
+        walk.folder / "review.html", _page(planned, results, dvhs, provenance, truth, on_others, wanted)
+    )
     walk.progress("Review page", 1.0)
     walk.progress("Report", 0.0)
     publish_report(walk.folder, planned, goals, dvhs, truth.dose if truth else None)
@@ -251,14 +254,14 @@ def _page(
     provenance: Provenance,
     truth: Truth | None,
     on_others: Mapping[str, object],
+    wanted: Mapping[str, Any],
 ) -> ReviewPage:
     scans = {"MRI": planned.scan.volumes["mr"], "Synthetic CT": planned.ct}
     doses = {"Dose on synthetic CT": planned.dose}
     curves = {"synthetic CT": _curves(dvhs)}
     if planned.predicted is not None:
-        foretold = planned.predicted.volumes[predicted_dose.DOSE]
-        doses["Predicted dose"] = foretold
-        curves["predicted"] = _curves(histograms(foretold, planned.structures))
+        doses["Predicted dose"] = planned.predicted.dose
+        curves["predicted"] = _curves(histograms(planned.predicted.dose, planned.structures))
     if truth:
         scans["True CT"] = truth.ct
         doses["Dose on true CT"] = truth.dose
@@ -282,7 +285,7 @@ def _page(
             *(truth.checks if truth else ()),
             *independent.rows(planned.independent),
             *robust.rows(planned.robustness),
-            *predicted_dose.rows(predicted_dose.figures(planned.predicted, planned.structures, dvhs)),
+            *predicted_dose.rows(wanted),
             *ct_trust.rows(planned.trust, planned.structures),
         ),
         facts={

@@ -15,6 +15,7 @@ from torch import nn
 from models.dose_unet import dose_unet
 from models.fit import Fit
 from models.weights import expect_small, save_weights
+from planning.predict.alike import known_of, traits_of
 from planning.predict.baseline import by_distance, foretold
 from planning.predict.channels import Sees, chosen, names_of
 from planning.predict.loss import counted_error
@@ -149,7 +150,7 @@ def train_dose(
     found: dict[str, Any] = dict(held_out_errors(net, config, run.site, cases.held_out, progress))
     found["by distance alone"] = baseline_errors(config, run.site, cases)
     told = {"training": len(cases.training), "held out": len(cases.held_out), "left out": cases.left_out}
-    took = {**took, "held_out": found, "patients": told}
+    took = {**took, "held_out": found, "patients": told, "traits": _traits(run.site, cases)}
     weights = out / "dose.safetensors"
     save_weights(net.state_dict(), card(run, took), weights)
     draw_losses(folder / "losses.jsonl", out / LOSSES)
@@ -204,6 +205,12 @@ def baseline_errors(config: DoseNet, site: Site, cases: DoseCases) -> dict[str, 
         found = off(foretold(known, batch, site), config, site, batch)
         total = {name: value + found[name] / len(cases.held_out) for name, value in total.items()}
     return {name: round(value, 4) for name, value in total.items()}
+
+
+def _traits(site: Site, cases: DoseCases) -> dict[str, list[float]]:
+    """What the patients learnt from are like, for the card."""
+    batches = ((case, read_whole(case, [])) for case in cases.training)
+    return known_of([traits_of(b["bits"][0], b["known"][0, 0], case.spacing, site) for case, b in batches])
 
 
 def _watched(cases: Sequence[ReadyDose]) -> list[ReadyDose]:
@@ -270,6 +277,7 @@ def card(run: DoseRun, took: Mapping[str, Any]) -> dict[str, Any]:
         "split": f"{n['held out']} other patients held out, on whom it is scored",
         "budget": {name: took[name] for name in ("steps", "seconds", "loss")},
         "metrics": {"training_loss": took["loss"], "held_out": took["held_out"]},
+        "traits": took["traits"],
         "limits": "Foretells plans like those it learnt from, and knows no machine: what it says may be out "
         f"of reach. Where patients differ from those, it errs unseen. {RESEARCH_ONLY}",
         "losses": LOSSES,

@@ -8,7 +8,6 @@ elsewhere, or is not as many as there were.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Int64
 from scipy import ndimage
 from torch import Tensor
@@ -98,9 +97,3 @@ def unlike(traits: Traits, known: Known) -> list[str]:
                 "that the network learnt from."
             )
     return out
-
-
-def of_planes(tensors: Mapping[str, Tensor], spacing: Sequence[float], site: Site) -> dict[str, float]:
-    """The same of a patient made ready for training: ``bits`` (i, j, k) and ``known`` (1, i, j, k)."""
-    known = torch.as_tensor(tensors["known"][0] > 0)
-    return traits_of(tensors["bits"], known, spacing, site)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from imaging.volume import Quantity, Volume
 from planning.beams import Beam
 
-from .channels import chosen, seen
+from .channels import Seen, chosen, seen
 from .lattice import returned
 from .nets import DoseNet, doses
 from .patient import Patient
@@ -48,9 +48,26 @@ def predicted(
     ValueError
         If there is no network, or as :func:`planning.predict.channels.seen`.
     """
+    return told(seen(patient, site, config.sizes, style, beams), patient, nets, site, config, mirrored)
+
+
+def told(
+    there: Seen,
+    patient: Patient,
+    nets: Sequence[nn.Module],
+    site: Site,
+    config: DoseNet,
+    mirrored: bool = True,
+) -> tuple[Volume, Volume]:
+    """The same of a patient's planes, as :func:`planning.predict.channels.seen` gives them.
+
+    Raises
+    ------
+    ValueError
+        If there is no network.
+    """
     if not nets:
         raise ValueError("expected a network or more to predict with, got none")
-    there = seen(patient, site, config.sizes, style, beams)
     planes = there.planes[chosen(site, config.sees)]
     views = torch.cat([answers(net, planes, there.scale, mirrored) for net in nets])
     grid, frame = patient.ct.grid, patient.ct.frame

@@ -11,7 +11,7 @@ from app import predicted_dose
 from app.approved import MARK
 from app.catalogue import SHIPPED, import_files
 from app.catalogue import catalogue as kept_models
-from app.predicted_dose import DOSE, SIGMA, cautions, figures, foretold, rows, with_prediction
+from app.predicted_dose import Foretold, cautions, figures, foretold, rows, with_prediction
 from app.request import Request
 from app.steps import Walk
 from app.train_dose import DoseRun, card
@@ -24,6 +24,7 @@ from models.dose_unet import dose_unet
 from models.weights import save_weights
 from planning.arrange import arrange, arrange_arcs
 from planning.check.dvh import histograms
+from planning.goals import parse_goal
 from planning.plan import Prescription
 from planning.predict.aimed import standing
 from planning.predict.site import read_site
@@ -39,6 +40,7 @@ DRAWN = StructureSet(
         "PTV": Structure(sphere(GRID, np.array([20.0, 0.0, 0.0]), 15.0), RoiType.PTV, (255, 0, 0), 60.0),
     },
 )
+KNOWN = {"volume of PTV (cm³)": [100.0, 200.0, 300.0]}
 CT = Volume(torch.where(BODY, 0.0, -1000.0)[None], GRID, Quantity.HU)
 
 
@@ -52,7 +54,7 @@ def weights(tmp_path: Path) -> Path:
     run = DoseRun(read_site("brain"), net={"features": (4, 4, 4, 4, 4, 4), "stages": 1})
     torch.manual_seed(0)
     none = {"training": 1, "held out": 1, "left out": {}}
-    took = {"patients": none, "steps": 1, "seconds": 1.0, "loss": 1.0, "held_out": {}}
+    took = {"patients": none, "steps": 1, "seconds": 1.0, "loss": 1.0, "held_out": {}, "traits": KNOWN}
     path = tmp_path / "dose-brain.safetensors"
     save_weights(dose_unet(run.config.net).state_dict(), card(run, took), path)
     return path
@@ -87,15 +89,17 @@ def test_a_foretold_dose_lies_in_the_body_and_is_kept(weights: Path, tmp_path: P
     walk.case("contours", "Contours", {}, lambda: Case({}, DRAWN))
     told = foretold(walk, CT, DRAWN, "Body", arrange(DRAWN, 5), request)
     assert told is not None
-    for name in (DOSE, SIGMA):
-        assert told.volumes[name].grid == GRID
-        assert float(told.volumes[name].data[0][~BODY].abs().max()) == 0.0
+    for volume in (told.dose, told.sigma):
+        assert volume.grid == GRID
+        assert float(volume.data[0][~BODY].abs().max()) == 0.0
+    assert any("volume of PTV" in why for why in told.unlike)
     again = foretold(walk, CT, DRAWN, "Body", arrange(DRAWN, 5), replace(request, seed=5))
     assert again is not None
-    assert torch.equal(again.volumes[DOSE].data, told.volumes[DOSE].data)
+    assert torch.equal(again.dose.data, told.dose.data)
+    assert again.unlike == told.unlike
     other = foretold(walk, CT, DRAWN, "Body", arrange_arcs(DRAWN), replace(request, style="sparing"))
     assert other is not None
-    assert not torch.equal(other.volumes[DOSE].data, told.volumes[DOSE].data)
+    assert not torch.equal(other.dose.data, told.dose.data)
     with pytest.raises(ValueError, match="style"):
         foretold(walk, CT, DRAWN, "Body", arrange(DRAWN, 5), replace(request, style="brave"))
     assert foretold(walk, CT, DRAWN, "Body", arrange(DRAWN, 5), REQUEST) is None
@@ -105,14 +109,22 @@ def test_what_was_wanted_stands_beside_what_was_reached() -> None:
     dose = Volume(torch.full((1, *GRID.shape), 30.0), GRID, Quantity.DOSE)
     sure, unsure = (replace(dose, data=torch.full_like(dose.data, s)) for s in (0.5, 4.0))
     reached = histograms(replace(dose, data=dose.data + 2), DRAWN)
-    told = figures(Case({DOSE: dose, SIGMA: sure}), DRAWN, reached)
-    assert told["Brainstem"] == {"predicted_mean_gy": 30.0, "achieved_mean_gy": 32.0, "sigma_gy": 0.5}
-    assert any(row.value == "32.0 Gy" and row.expected == "30.0 ± 0.5 Gy predicted" for row in rows(told))
-    assert cautions(told, REQUEST) == ()
-    doubt = cautions(figures(Case({DOSE: dose, SIGMA: unsure}), DRAWN, reached), REQUEST)
-    assert len(doubt) == 1
-    assert "Brainstem" in doubt[0]
-    assert figures(None, DRAWN, reached) == {}
+    goals = [parse_goal("Brainstem", f"Dmean <= {limit} Gy") for limit in (25, 30, 35)]
+    given = (DRAWN, reached, goals, REQUEST.prescription)
+    found = figures(Foretold(dose, sure), *given)
+    assert found["structures"]["Brainstem"] == {
+        "predicted_mean_gy": 30.0,
+        "achieved_mean_gy": 32.0,
+        "sigma_gy": 0.5,
+    }
+    assert [one["reach"] for one in found["goals"]] == ["out of reach", "doubtful", "within reach"]
+    assert any(row.value == "32.0 Gy" and row.expected == "30.0 ± 0.5 Gy predicted" for row in rows(found))
+    (out,) = cautions(found, REQUEST)
+    assert "Brainstem Dmean <= 25 Gy is out of reach" in out
+    doubts = cautions(figures(Foretold(dose, unsure, ("It is strange.",)), *given), REQUEST)
+    assert [word in one for word, one in zip(("disagree", "It is strange."), doubts, strict=True)] == [1, 1]
+    assert figures(None, *given) == {}
+    assert cautions({}, replace(REQUEST, dose_note="None is approved.")) == ("None is approved.",)
 
 
 def test_some_directions_stand_for_all_that_an_arc_passes() -> None:
