@@ -17,23 +17,20 @@ from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
 from .linear_matrix import Split
+from .linear_objectives import Asked, Doses, Kind, objectives_of
 from .linear_rows import Columns, Rows
 
-MOST_POINTS, MOST_BIXELS = 5000, 2500
-# Doses that the mean excess over is asked of: shares of an organ's greatest predicted dose, and of a
-# target's prescription, where 1 is also what the mean lack is asked below.
-_ORGAN_LEVELS = (0.975, 0.9, 0.75, 0.5, 0.25)
-_TARGET_LEVEL = 1.05
+MOST_POINTS, MOST_BIXELS = 4000, 2500
 # No point gets more than the paper's 82 Gy where 70 Gy are prescribed.
 _HIGHEST = 82.0 / 70.0
 # Being better than predicted earns so little that it never pays for being worse elsewhere.
 _REWARD = 1e-5
 # An objective that is predicted to be less than this (Gy) is no measure to divide by: it is kept instead.
 _NOTHING = 1e-5
-_TOLERANCE = 1e-6
+# Tolerances are absolute. With its own, and with costs of 1, HiGHS does not trust what its inner points end
+# with, and begins anew with the simplex, which takes many times as long.
+_COST, _TOLERANCE = 0.02, 1e-6
 _INFEASIBLE, _OUT_OF_TIME = 2, 1
-
-Doses = Float[np.ndarray, " n"]
 
 
 class Gap(StrEnum):
@@ -53,46 +50,6 @@ class Gap(StrEnum):
     def of_the_worst(self) -> bool:
         """Whether the worst objective counts alone, instead of the sum of all."""
         return self in {Gap.MAX_ABSOLUTE, Gap.MAX_RELATIVE}
-
-
-class Kind(StrEnum):
-    """What an objective asks of a structure's dose; all are to be small."""
-
-    MEAN = "mean"
-    MAXIMUM = "maximum"
-    EXCESS = "mean excess over"
-    LACK = "mean lack below"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One objective of a structure.
-
-    Parameters
-    ----------
-    structure
-        Name of the region.
-    kind
-        What is asked.
-    level
-        The dose (Gy) that excess or lack counts from.
-    """
-
-    structure: str
-    kind: Kind
-    level: float = 0.0
-
-    def value(self, dose: Doses) -> float:
-        """Of the dose (Gy) of the structure's points."""
-        match self.kind:
-            case Kind.MEAN:
-                return float(dose.mean())
-            case Kind.MAXIMUM:
-                return float(dose.max())
-            case Kind.EXCESS:
-                return float(np.maximum(dose - self.level, 0).mean())
-            case Kind.LACK:
-                return float(np.maximum(self.level - dose, 0).mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,36 +73,6 @@ class Mimicked:
     asked: tuple[Asked, ...]
     predicted: Float[np.ndarray, " k"]
     achieved: Float[np.ndarray, " k"]
-
-
-def objectives_of(
-    regions: Mapping[str, Integer[Tensor, " _"]], reference: Doses, prescriptions: Mapping[str, float]
-) -> tuple[Asked, ...]:
-    """The paper's objectives: seven of each organ or ring, three of each target.
-
-    Parameters
-    ----------
-    regions
-        For each structure, its points; those without any are passed over.
-    reference
-        Predicted dose (Gy) at all points, shape ``(n,)``.
-    prescriptions
-        Dose (Gy) of each target; regions that are not named here are organs.
-    """
-    asked: list[Asked] = []
-    for name, inside in regions.items():
-        if len(inside) == 0:
-            continue
-        if name in prescriptions:
-            dose = prescriptions[name]
-            asked.append(Asked(name, Kind.MAXIMUM))
-            asked.append(Asked(name, Kind.EXCESS, _TARGET_LEVEL * dose))
-            asked.append(Asked(name, Kind.LACK, dose))
-        else:
-            greatest = float(reference[inside.numpy()].max())
-            asked += [Asked(name, Kind.MEAN), Asked(name, Kind.MAXIMUM)]
-            asked += [Asked(name, Kind.EXCESS, share * greatest) for share in _ORGAN_LEVELS]
-    return tuple(asked)
 
 
 def mimic_linearly(
@@ -184,7 +111,7 @@ def mimic_linearly(
     Raises
     ------
     ValueError
-        If sizes do not fit, the problem is larger than 5000 points or 2500 bixels, a target has no point, no
+        If sizes do not fit, the problem is larger than 4000 points or 2500 bixels, a target has no point, no
         weights can do what is predicted to be nearly zero, or the search does not end in time.
     """
     _expect_problem(matrix, regions, reference, prescriptions)
@@ -242,10 +169,9 @@ def _solved(columns: Columns, rows: Rows, same: csr_array, seconds: float) -> Do
     """The variables with the least cost."""
     cost, bounds = columns.finished()
     upper, limits = rows.finished(columns.n)
-    # SciPy takes sparse tables, of which its types do not tell. With its own tolerances, a tenth of these,
-    # it would not trust what the inner points end with, and begin anew with the simplex.
+    # SciPy takes sparse tables, of which its types do not tell.
     found = linprog(
-        cost,
+        _COST * cost,
         A_ub=cast("Any", upper),
         b_ub=limits,
         A_eq=cast("Any", same),
@@ -253,9 +179,12 @@ def _solved(columns: Columns, rows: Rows, same: csr_array, seconds: float) -> Do
         bounds=[(low, high) for low, high in bounds.tolist()],
         method="highs-ipm",
         options={
+            # It finds little to leave out, and takes the small rewards for nothing.
+            "presolve": False,
             "time_limit": seconds,
             "primal_feasibility_tolerance": _TOLERANCE,
             "dual_feasibility_tolerance": _TOLERANCE,
+            "ipm_optimality_tolerance": _TOLERANCE,
         },
     )
     if found.x is None or found.status != 0:

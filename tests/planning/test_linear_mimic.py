@@ -10,13 +10,11 @@ from planning.dose.influence import Influence, apply
 from planning.optimise.linear_matrix import merged, sparse, split, squares
 from planning.optimise.linear_mimic import (
     MOST_BIXELS,
-    Asked,
     Gap,
-    Kind,
     gap_of,
     mimic_linearly,
-    objectives_of,
 )
+from planning.optimise.linear_objectives import Asked, Kind, objectives_of
 
 # One bixel that gives a target's point 2 Gy and an organ's 1 Gy, predicted to be 10 Gy and 3 Gy.
 BOTH = csr_array(np.array([[2.0], [1.0]]))
