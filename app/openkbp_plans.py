@@ -36,7 +36,7 @@ from planning.predict.criteria import Judged, judged_by_criteria
 from planning.predict.patient import Patient, prescribed
 from planning.predict.site import Site
 
-_BODY = "tissue"
+BODY = "tissue"
 # Tissue is looked at by its distance from the targets (mm): near them dose falls, far it is low and smooth.
 _SHELLS = ((0.0, 5.0), (5.0, 15.0), (15.0, 40.0), (40.0, np.inf))
 _MARGIN = 5.0  # of bixels beyond the targets (mm)
@@ -134,7 +134,7 @@ class Achieved:
     weights
         Of the bixels, beam after beam.
     ended
-        Why the search ended.
+        Why the search ended; None of a linear program, which ends at its optimum.
     seconds
         How long all of it took.
     """
@@ -143,7 +143,7 @@ class Achieved:
     judged: tuple[Judged, ...]
     off_gy: float
     weights: Float[Tensor, " m"]
-    ended: Ended
+    ended: Ended | None
     seconds: float
 
 
@@ -175,11 +175,7 @@ def planned_openkbp(
     """
     start = time.monotonic()
     chosen = how or Mimicking()
-    wanted = reference.expect(Quantity.DOSE).data[0]
-    if reference.grid != patient.ct.grid:
-        raise ValueError("expected a dose to mimic on the patient's grid, got another; resample it")
-    if not bool(torch.isfinite(wanted).all()) or float(wanted.min()) < 0:
-        raise ValueError("expected doses of 0 Gy or more to mimic, got negative ones or none")
+    wanted = to_mimic(reference, patient)
     ready = prepared(patient, machine, site, chosen)
     found = optimise_fluence(
         ready.matrix,
@@ -193,6 +189,22 @@ def planned_openkbp(
     off = (dose.data - reference.data)[patient.possible.data > 0].abs().mean()
     judged = judged_by_criteria(dose, patient.structures, site)
     return Achieved(dose, judged, float(off), found.weights, found.ended, time.monotonic() - start)
+
+
+def to_mimic(reference: Volume, patient: Patient) -> Float[Tensor, "i j k"]:
+    """Values (Gy) of a dose that a plan of a patient can be asked to mimic.
+
+    Raises
+    ------
+    ValueError
+        If it lies on another grid than the patient, or a dose is negative or not finite.
+    """
+    wanted = reference.expect(Quantity.DOSE).data[0]
+    if reference.grid != patient.ct.grid:
+        raise ValueError("expected a dose to mimic on the patient's grid, got another; resample it")
+    if not bool(torch.isfinite(wanted).all()) or float(wanted.min()) < 0:
+        raise ValueError("expected doses of 0 Gy or more to mimic, got negative ones or none")
+    return wanted
 
 
 def prepared(patient: Patient, machine: Machine, site: Site, how: Mimicking) -> Prepared:
@@ -249,7 +261,7 @@ def terms_for(
             terms.append(Mimic(name, own, priority=how.target))
             terms.append(SquaredUnderdose(name, least, how.anchor))
         else:
-            priority = how.tissue if name.startswith(_BODY) else how.organ
+            priority = how.tissue if name.startswith(BODY) else how.organ
             terms.append(Mimic(name, own, under=how.organ_under, priority=priority))
     return tuple(terms)
 
@@ -293,7 +305,7 @@ def _regions(patient: Patient, targets: Mask, inside: Mask) -> dict[str, Int64[T
             taken |= structure.mask
     away = torch.from_numpy(distance_transform_edt(~targets.numpy(), sampling=patient.ct.grid.spacing))
     for low, high in _SHELLS:
-        out[f"{_BODY} {low:g} to {high:g} mm"] = inside & ~taken & (away > low) & (away <= high)
+        out[f"{BODY} {low:g} to {high:g} mm"] = inside & ~taken & (away > low) & (away <= high)
     voxels = {name: mask.reshape(-1).nonzero()[:, 0] for name, mask in out.items()}
     return {name: own for name, own in voxels.items() if len(own)}
 
@@ -302,7 +314,7 @@ def _drawn(voxels: Mapping[str, Int64[Tensor, " _"]], patient: Patient, how: Mim
     targets = prescribed(patient.structures)
     shares = {}
     for name, own in voxels.items():
-        other = how.n_tissue if name.startswith(_BODY) else how.n_organ
+        other = how.n_tissue if name.startswith(BODY) else how.n_organ
         shares[name] = min((how.n_target if name in targets else other) / len(own), 1.0)
     return draw(voxels, shares)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from app.openkbp_linear import Linear, linear_openkbp
 from app.openkbp_plans import Mimicking, delivered_by, planned_openkbp, prepared
 from imaging.grid import Grid
 from imaging.structures import RoiType, Structure, StructureSet
@@ -89,6 +90,20 @@ def test_a_target_that_the_reference_leaves_cold_is_covered(patient, open_fields
     left = planned_openkbp(patient, replace(dose, data=cold), MACHINE, SITE, replace(FEW, anchor=0.0))
     assert float(left.dose.data[0, target].mean()) == pytest.approx(55.0, abs=1.0)
     assert not left.judged[-1].met
+
+
+def test_a_linear_model_keeps_what_the_beams_can_give(patient, open_fields):
+    # Even weights do what is predicted, and even weights of squares are even weights of bixels.
+    ready, _, dose = open_fields
+    few = Linear(
+        points=replace(FEW, n_target=150, n_organ=40, n_tissue=40), side=10.0, lumped=20.0, least=0.0
+    )
+    found = linear_openkbp(patient, dose, MACHINE, SITE, few)
+    inside = patient.structures.mask("SpinalCord")
+    assert float(found.dose.data[0, inside].mean()) < float(dose.data[0, inside].mean()) + 0.5
+    target = patient.structures.mask("PTV70")
+    assert float(found.dose.data[0, target].mean()) == pytest.approx(70.0, abs=2.0)
+    assert len(found.weights) == ready.matrix.n_bixels
 
 
 def test_no_dose_where_none_may_be(patient, open_fields):
