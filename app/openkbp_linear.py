@@ -38,7 +38,7 @@ class Linear:
     """
 
     gap: Gap = Gap.MEAN_ABSOLUTE
-    points: Mimicking = field(default_factory=lambda: Mimicking(n_target=600, n_organ=120, n_tissue=120))
+    points: Mimicking = field(default_factory=lambda: Mimicking(n_target=1000, n_organ=100, n_tissue=100))
     side: float = 10.0
     lumped: float = 80.0
     least: float = 0.03

@@ -20,7 +20,7 @@ from .linear_matrix import Split
 from .linear_objectives import Asked, Doses, Kind, objectives_of
 from .linear_rows import Columns, Rows
 
-MOST_POINTS, MOST_BIXELS = 4000, 2500
+MOST_POINTS, MOST_BIXELS = 4000, 3000
 # No point gets more than the paper's 82 Gy where 70 Gy are prescribed.
 _HIGHEST = 82.0 / 70.0
 # Being better than predicted earns so little that it hardly ever pays for being worse elsewhere. Published
@@ -112,7 +112,7 @@ def mimic_linearly(
     Raises
     ------
     ValueError
-        If sizes do not fit, the problem is larger than 4000 points or 2500 bixels, a target has no point, no
+        If sizes do not fit, the problem is larger than 4000 points or 3000 bixels, a target has no point, no
         weights can do what is predicted to be nearly zero, or the search does not end in time.
     """
     _expect_problem(matrix, regions, reference, prescriptions)
