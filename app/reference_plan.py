@@ -198,7 +198,7 @@ def given_for(planner: Planner, k: int) -> Given:
         _turned(directions(structures, request), planner.arc_step),
         goals_in_style(brain_goals(), style),
         dose_grid(structures.grid, body, request.dose_spacing),
-        settings=planner.settings,
+        settings=replace(planner.settings, press_priority=style.press),
     )
     return Given(style, request, patient, number, task)
 

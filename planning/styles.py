@@ -11,7 +11,7 @@ from typing import Any
 from .goals import Goal, read_sheet, same_name
 
 SURROUND = "Surround"  # tissue around the target, which styles may ask something of
-_WORDS = {"about", "change", "goal"}
+_WORDS = {"about", "change", "goal", "press"}
 _CHANGE = {"structures", "earlier", "limit_factor"}
 
 
@@ -60,12 +60,24 @@ class Style:
         What it changes in goals that are there.
     added
         Goals that it adds.
+    press
+        Priority of sparing organs beyond their goals (:mod:`planning.optimise.pressing`).
+
+    Raises
+    ------
+    ValueError
+        If that priority is not above 0.
     """
 
     name: str
     about: str = ""
     changes: tuple[Change, ...] = ()
     added: tuple[Goal, ...] = ()
+    press: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.press > 0:
+            raise ValueError(f"expected a style with press above 0, got {self.press}; correct it")
 
 
 def goals_in_style(goals: Sequence[Goal], style: Style) -> tuple[Goal, ...]:
@@ -103,7 +115,11 @@ def _style(name: str, table: Any) -> Style:
     if not isinstance(table, dict) or set(table) - _WORDS:
         raise ValueError(f"expected style {name} as a table of {', '.join(sorted(_WORDS))}; correct it")
     added = read_sheet(_written(table["goal"])) if table.get("goal") else ()
-    return Style(name, str(table.get("about", "")), tuple(map(_change, table.get("change", []))), added)
+    press = table.get("press", Style.press)
+    if type(press) not in (int, float):
+        raise ValueError(f"expected style {name} with a number for press, got {press!r}; correct it")
+    changes = tuple(map(_change, table.get("change", [])))
+    return Style(name, str(table.get("about", "")), changes, added, float(press))
 
 
 def _change(entry: Any) -> Change:

@@ -12,7 +12,7 @@ from .delivering import Delivered, Wish
 from .from_goals import strengthened
 from .monitor_units import scale_for
 from .objectives import prepare
-from .outlook import sampled
+from .outlook import rank, sampled
 from .refit import fitted, span_doses, span_units, with_units
 
 
@@ -56,7 +56,7 @@ def corrected(
         objective = prepare(terms, wish.drawn.regions, like=columns)
         mu = fitted(mu, columns, objective, least=least, max_iterations=max_iterations)[0]
         missed = _missed(columns @ mu, wish) if n_rounds else []
-        tried.append((_rank(missed), mu))
+        tried.append((rank(missed), mu))
         if not missed or n == n_rounds:
             break
         terms = strengthened(terms, missed)
@@ -70,8 +70,3 @@ def _missed(dose: Tensor, wish: Wish) -> list[GoalResult]:
     scale = scale_for(seen[wish.target], wish.prescription)
     whole = sampled(scale * dose * wish.prescription.n_fractions, wish.drawn)
     return [one for one in judge(wish.goals, whole, wish.prescription) if one.met is False]
-
-
-def _rank(missed: list[GoalResult]) -> tuple[int, ...]:
-    """How many goals of each priority are missed: the least of them is best."""
-    return tuple(sum(one.goal.priority == priority for one in missed) for priority in range(1, 5))

@@ -19,7 +19,7 @@ from .arc import delivered_arcs, furthest, modulated
 from .direct import Smallest, delivered_fields, only_large, shaped_fields
 from .from_goals import Sample, strengthened
 from .objectives import Objective
-from .outlook import bands_of, unmet
+from .outlook import bands_of, rank, unmet
 from .robust import Aggregate, robust_objective
 from .segments import Field, doses, reweight_without_short
 from .sequence import sequence, to_beam
@@ -167,8 +167,7 @@ def shaped(
     arcs = [one for one in beams if isinstance(one, Arc)]
     fields = [one for one in beams if isinstance(one, Beam)]
     smallest = Smallest(settings.min_mu * machine.fluence_per_mu, settings.min_area)
-    terms = wish.terms
-    objective = _objective(terms, wish, uncertain, settings.aggregate)
+    objective = _objective(wish.terms, wish, uncertain, settings.aggregate)
     given = (fluence, coarse, window, uncertain, objective, machine)
     n = settings.leaf_iterations
     if arcs:
@@ -182,23 +181,8 @@ def shaped(
             progress=progress,
         )[0]
     reach = furthest(arcs, machine) if arcs else np.inf
-    for _ in range(settings.n_rounds):
-        dose = dose_of(found, window, uncertain, machine) * wish.prescription.n_fractions
-        missed = unmet(bands_of(uncertain, wish.drawn, dose, wish.goals, wish.prescription))
-        if not missed:
-            break
-        terms = strengthened(terms, missed)
-        objective = _objective(terms, wish, uncertain, settings.aggregate)
-        found = shape(
-            found,
-            window,
-            uncertain,
-            objective,
-            machine,
-            furthest=reach,
-            max_iterations=round(_AGAIN * n),
-            progress=progress,
-        ).apertures
+    found, terms = _raised(found, window, wish, uncertain, machine, settings, reach, progress)
+    objective = _objective(terms, wish, uncertain, settings.aggregate)
     if not arcs:
         found = only_large(found, window, smallest, uncertain, objective, machine)
     made = _made(arcs, fields, found, window, machine)
@@ -206,6 +190,39 @@ def shaped(
     # By the terms that the fluence was found with, so that the two can be compared.
     reached = _objective(wish.terms, wish, uncertain, settings.aggregate, 0.0)(dose)[0]
     return Delivered(made, dose, reached, terms)
+
+
+def _raised(
+    found: Apertures,
+    window: Window,
+    wish: Wish,
+    uncertain: Uncertain,
+    machine: Machine,
+    settings: Settings,
+    reach: float,
+    progress: Progress | None,
+) -> tuple[Apertures, tuple[Objective, ...]]:
+    """Apertures shaped on with raised priorities of what they miss: the round that misses fewest goals."""
+    terms, tried = wish.terms, []
+    for n in range(settings.n_rounds + 1):
+        dose = dose_of(found, window, uncertain, machine) * wish.prescription.n_fractions
+        missed = unmet(bands_of(uncertain, wish.drawn, dose, wish.goals, wish.prescription))
+        tried.append((rank(missed), found, terms))
+        if n == settings.n_rounds or not missed:
+            break
+        terms = strengthened(terms, missed)
+        found = shape(
+            found,
+            window,
+            uncertain,
+            _objective(terms, wish, uncertain, settings.aggregate),
+            machine,
+            furthest=reach,
+            max_iterations=round(_AGAIN * settings.leaf_iterations),
+            progress=progress,
+        ).apertures
+    _, best, terms = min(tried, key=lambda one: one[0])
+    return best, terms
 
 
 def _made(

@@ -247,6 +247,7 @@ def _wished(task: Task, terms: tuple[Objective, ...], uncertain: Uncertain, draw
         task.target,
         task.prescription,
         n_rounds=chosen.n_presses,
+        priority=chosen.press_priority,
         aggregate=chosen.aggregate,
         max_iterations=most,
     )

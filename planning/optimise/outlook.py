@@ -15,6 +15,8 @@ from planning.plan import Prescription
 from .from_goals import Sample
 from .uncertain import Uncertain, regions_in
 
+_PRIORITIES = range(1, 5)
+
 
 def sampled(dose: Tensor, drawn: Sample) -> Mapping[str, Dvh]:
     """Histograms of a dose (Gy) at the optimiser's points, for the structures that were drawn."""
@@ -52,3 +54,8 @@ def unmet(found: Sequence[Band]) -> tuple[GoalResult, ...]:
         for band in found
         if band.met is False
     )
+
+
+def rank(missed: Sequence[GoalResult]) -> tuple[int, ...]:
+    """How many goals of each priority are missed, the first first: of several doses the least is best."""
+    return tuple(sum(one.goal.priority == priority for one in missed) for priority in _PRIORITIES)

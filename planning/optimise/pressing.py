@@ -20,7 +20,7 @@ from .robust import Aggregate, optimise_robustly
 from .uncertain import Uncertain, apply_all
 
 _FACTOR = 0.8  # of what was reached, is asked for next
-_PRIORITY = 10.0  # of what is asked beyond goals: the target's terms have ten times as much
+_AT_TARGET = 0.6  # of the prescription: an organ with as much lies at the target, which pays for it
 _LEAST = 1.0  # Gy, or % of a volume: what is reached below is not pressed
 
 Found = tuple[Tensor, tuple[Objective, ...], float]
@@ -35,14 +35,15 @@ def pressed(
     prescription: Prescription,
     *,
     n_rounds: int,
+    priority: float = 10.0,
     aggregate: Aggregate = Aggregate.WORST,
     max_iterations: int = 60,
 ) -> Found:
     """A fluence that spares organs beyond their goals and misses none that the first one met.
 
     In each round every upper limit of an organ becomes 0.8 of what was reached, where that is less, as a term
-    beside those of the goals; the search goes on from where it was. The first round that loses a goal is
-    given up, and ends it.
+    beside those of the goals; the search goes on from where it was. A round that loses a goal is given up:
+    after the first such one organs at the target are left as they are, the second one ends it.
 
     Parameters
     ----------
@@ -60,26 +61,33 @@ def pressed(
         What percentages refer to, and the fractions.
     n_rounds
         Rounds at most.
+    priority
+        Of what is asked beyond goals; the target's terms have 100.
     aggregate, max_iterations
         As in :func:`planning.optimise.raising.fluence_for`.
     """
-    weights, terms, _ = best = found
-    reached = _judged(weights, goals, uncertain, drawn, prescription)
+    best, near = found, False
+    reached = _judged(found[0], goals, uncertain, drawn, prescription)
     met = {result.goal for result in reached if result.met}
     for _ in range(n_rounds):
-        lower = [lowered(result) for result in reached if _is_pressed(result, target)]
+        weights, terms, _ = best
+        lower = [
+            lowered(result) for result in reached if _is_pressed(result, target, prescription, near=near)
+        ]
         if not lower:
             break
         more = terms_of(lower, drawn, target, prescription)
-        tried = (*terms, *(replace(term, priority=_PRIORITY) for term in more))
+        tried = (*terms, *(replace(term, priority=priority) for term in more))
         new = optimise_robustly(
             uncertain, tried, drawn.regions, aggregate, start=weights, max_iterations=max_iterations
         )
-        weights = new.weights
-        reached = _judged(weights, goals, uncertain, drawn, prescription)
-        if not met <= {result.goal for result in reached if result.met}:
+        judged = _judged(new.weights, goals, uncertain, drawn, prescription)
+        if met <= {result.goal for result in judged if result.met}:
+            best, reached = (new.weights, tried, new.value), judged
+        elif near:
             break
-        best = (weights, tried, new.value)
+        else:
+            near = True
     return best
 
 
@@ -102,7 +110,11 @@ def _judged(
     return judge(goals, sampled(dose[: uncertain.matrices[0].n_voxels], drawn), prescription)
 
 
-def _is_pressed(result: GoalResult, target: str) -> bool:
+def _is_pressed(result: GoalResult, target: str, prescription: Prescription, *, near: bool) -> bool:
+    """Whether an organ is pressed; once a goal was lost, not those that lie at the target."""
+    dose = result.value if result.unit == "Gy" and result.value is not None else 0.0
+    if near and dose > _AT_TARGET * prescription.dose_gy:
+        return False
     return (
         result.value is not None
         and result.value > _LEAST

@@ -31,6 +31,8 @@ class Settings:
         How often priorities are raised for goals that are not met.
     n_presses
         How often organs are spared further once goals are met (:mod:`planning.optimise.pressing`).
+    press_priority
+        What that counts, beside 100 for the target.
     n_corrections
         How often monitor units are fitted again on the calculated dose for goals that it misses, where leaves
         are shaped and nothing is uncertain.
@@ -55,6 +57,7 @@ class Settings:
     leaf_iterations: int = 80
     n_rounds: int = 2
     n_presses: int = 0
+    press_priority: float = 10.0
     n_corrections: int = 0
     max_iterations: int = 60
     setup_error_mm: float = 0.0

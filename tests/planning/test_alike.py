@@ -49,8 +49,8 @@ def test_traits_are_volumes_distances_and_overlaps_that_can_be_worked_out() -> N
     assert found["volume of PTV (cm³)"] == pytest.approx(drawn, rel=0.02)
     assert drawn == pytest.approx(CC_OF_BALL * 1.4**3, rel=0.15)
     assert found["volume where dose may be (cm³)"] == pytest.approx(CC_OF_BALL * 5.0**3, rel=0.05)
-    # Centres are 40 mm apart, radii 14 and 8.
-    assert found["distance of Brainstem from the targets (mm)"] == pytest.approx(18.0, abs=4.0)
+    # Centres are 40 mm apart, radii 14 and 8; from voxel to voxel of 4 mm.
+    assert 18.0 <= found["distance of Brainstem from the targets (mm)"] <= 18.0 + 8.0
     assert found["share of Brainstem in the targets (%)"] == 0
     over = traits(patient(14.0, x=-20.0))
     assert over["distance of Brainstem from the targets (mm)"] == 0

@@ -21,7 +21,7 @@ def test_conformal_style_only_adds_goals_about_the_surrounding_tissue() -> None:
     assert {goal.structure for goal in added} == {"Surround"}
 
 
-def test_sparing_style_changes_priority_and_limit_of_organs_and_nothing_else() -> None:
+def test_sparing_style_presses_more_and_lowers_limits_of_organs_and_nothing_else() -> None:
     sheet, style = brain_goals(), styles()["sparing"]
     found = goals_in_style(sheet, style)
     assert len(found) == len(sheet)
@@ -29,11 +29,11 @@ def test_sparing_style_changes_priority_and_limit_of_organs_and_nothing_else() -
     for before, after in zip(sheet, found, strict=True):
         if any(same_name(before.structure, name) for name in change.structures):
             assert after.limit == pytest.approx(0.7 * before.limit)
-            assert after.priority == max(before.priority - 1, 1)
-            assert dataclasses.replace(after, limit=before.limit, priority=before.priority) == before
+            assert dataclasses.replace(after, limit=before.limit) == before
         else:
             assert after == before
-    assert all(a == b for a, b in zip(sheet, found, strict=True) if a.structure == "PTV")
+    assert all(a == b for a, b in zip(sheet, found, strict=True) if a.structure in {"PTV", "Brainstem"})
+    assert style.press > styles()["balanced"].press == styles()["conformal"].press == 10.0
 
 
 def test_priorities_stay_within_one_and_four() -> None:
@@ -49,6 +49,8 @@ def test_priorities_stay_within_one_and_four() -> None:
         ("", "at least one style"),
         ("[x", "TOML"),
         ("x = 1", "as a table"),
+        ("[x]\npress = 0", "above 0"),
+        ('[x]\npress = "much"', "a number for press"),
         ("[x]\nfoo = 1", "as a table"),
         ("[[x.change]]\nearlier = 1", "structures"),
         ('[[x.change]]\nstructures = ["A"]\nlimit_factor = 0', "above 0"),
