@@ -43,6 +43,7 @@ _NEARLY_MAXIMUM, _NEARLY_MAXIMUM_CC = 2.0, 0.1
 # Points that each structure is sampled at; the rest of the body needs fewest.
 _MOST_POINTS = {"target": 6000, "shell": 2500, "organ": 1500}
 _FEWEST_VOXELS = 50
+_NEAR = 8.0  # mm from the target
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +65,18 @@ class Sample:
     volumes_cc: Mapping[str, float]
 
 
-def sample(structures: StructureSet, grid: Grid, organs: Sequence[str], share: float = 1.0) -> Sample:
+def sample(
+    structures: StructureSet,
+    grid: Grid,
+    organs: Sequence[str],
+    share: float = 1.0,
+    of_target: float | None = None,
+) -> Sample:
     """Points in the target, in some organs and in shells around the target, evenly spread over each.
 
     Points are voxel centres of the dose grid; the target and structures that fill only a few of those
-    are sampled at their own voxels.
+    are sampled at their own voxels. Where only a share of the points is taken, organs keep those near the
+    target: there lie their hottest.
 
     Parameters
     ----------
@@ -80,18 +88,26 @@ def sample(structures: StructureSet, grid: Grid, organs: Sequence[str], share: f
         Names of the organs to look at; empty ones are passed over.
     share
         Of the points that are usual, where many directions leave no room for all of them.
+    of_target
+        The same of the target's, if it is another.
     """
     coarse = resample_structures(structures, grid)
     target = target_of(structures)
+    near = _within(coarse, target, _NEAR) if share < 1 else torch.zeros(grid.shape, dtype=torch.bool)
     parts_of: dict[str, Points] = {}
     for name, structure in structures.structures.items():
         if name not in {target, *organs} or not bool(structure.mask.any()):
             continue
-        most = round(share * _MOST_POINTS["target" if name == target else "organ"])
+        within = share if name != target or of_target is None else of_target
+        most = round(within * _MOST_POINTS["target" if name == target else "organ"])
         mask = coarse.mask(name)
         # Coverage is decided at the target's edge, which the dose grid's voxels blur.
         own = name == target or int(mask.sum()) < _FEWEST_VOXELS
-        parts_of[name] = _spread(structure.mask if own else mask, structures.grid if own else grid, most)
+        if own:
+            parts_of[name] = _spread(structure.mask, structures.grid, most)
+            continue
+        beside = _spread(mask & near, grid, _MOST_POINTS["organ"])
+        parts_of[name] = np.concatenate([beside, _spread(mask & ~near, grid, most)])
     for name, mask in _shells(coarse, target).items():
         if bool(mask.any()):
             parts_of[name] = _spread(mask, grid, round(share * _MOST_POINTS["shell"]))
@@ -275,6 +291,12 @@ def _percent(goal: Goal, volume_cc: float) -> float:
 
 def _shell_name(low: float, high: float) -> str:
     return f"{low:g} to {high:g} mm from the target"
+
+
+def _within(structures: StructureSet, target: str, reach: float) -> Mask:
+    """Where the target is no further than ``reach`` mm away."""
+    away = distance_transform_edt(~structures.mask(target).numpy(), sampling=structures.grid.spacing)
+    return torch.from_numpy(away <= reach)
 
 
 def _shells(structures: StructureSet, target: str) -> dict[str, Mask]:

@@ -156,7 +156,9 @@ class Report:
     bands: tuple[Band, ...] = ()
 
 
-def made_for(task: Task, aim: Aim, share: float = 1.0) -> tuple[Plan, Report]:
+def made_for(
+    task: Task, aim: Aim, share: float = 1.0, of_target: float = 1.0, reach: float = FULL_CUTOFF
+) -> tuple[Plan, Report]:
     """A plan whose dose is what an aim asks for, as far as it can be.
 
     Refuses as :func:`planning.optimise.automatic.plan_automatically`.
@@ -167,21 +169,27 @@ def made_for(task: Task, aim: Aim, share: float = 1.0) -> tuple[Plan, Report]:
         What it is made for and with.
     aim
         What is wanted at the points that are drawn.
-    share
-        Of the points that are usual.
+    share, of_target
+        Of the points that are usual, in organs and around the target, and in the target.
+    reach
+        Furthest lateral reach of bixels (mm) in the fluence that leaves are shaped from; with leaves it is
+        always the full one.
     """
     structures, machine, chosen = task.structures, task.machine, task.settings
     bixels = reaching(structures, task.density, task.fields, machine, task.dose_grid, task.margin)
     if task.arcs:
         expect_free_leaves(machine)
-    drawn = _drawn(task, share)
+    drawn = _drawn(task, share, of_target)
     terms = aim(drawn)
     # As the dose of what is delivered is computed: depths on the dose grid's spacing, full reach.
     tissue = resample(task.density, lattice(task.dose_grid, task.density.grid))
     seen = _looking(task, tissue, drawn, terms)
     free = bool(task.arcs) or (chosen.shape_leaves and machine.mlc.interdigitation)
     coarse = _window(task, task.fields, _COARSE) if free else None
-    uncertain = seen(task.fields, [coarse.bixels] * len(task.fields) if coarse else bixels)
+    if coarse is None:
+        uncertain = seen(task.fields, bixels)
+    else:
+        uncertain = seen(task.fields, [coarse.bixels] * len(task.fields), reach=reach)
     wish = _wished(task, terms, uncertain, drawn)
     if coarse is None:
         made = cut_fields(task.fields, bixels, wish, uncertain, machine, chosen, task.progress)
@@ -196,9 +204,10 @@ def made_for(task: Task, aim: Aim, share: float = 1.0) -> tuple[Plan, Report]:
     return _told(task, made, wish, uncertain)
 
 
-def _drawn(task: Task, share: float) -> Sample:
+def _drawn(task: Task, share: float, of_target: float) -> Sample:
     names = [name for name in task.structures.structures if about(task.goals, name)]
-    return sample(task.structures, task.dose_grid, names, share * (_ARC_SHARE if task.arcs else 1.0))
+    room = _ARC_SHARE if task.arcs else 1.0
+    return sample(task.structures, task.dose_grid, names, share * room, of_target * room)
 
 
 def _window(task: Task, beams: Sequence[Beam], *length: float) -> Window:
@@ -210,7 +219,7 @@ def _window(task: Task, beams: Sequence[Beam], *length: float) -> Window:
 
 def _looking(
     task: Task, tissue: Volume, drawn: Sample, terms: Sequence[Objective]
-) -> Callable[[Sequence[Beam], Sequence[Bixels]], Uncertain]:
+) -> Callable[..., Uncertain]:
     """What beams with their bixels give at the drawn points, in every scenario."""
     chosen = task.settings
     robust = {t.structure for t in terms if about(task.goals, t.structure)} if chosen.robust_organs else set()
@@ -299,13 +308,12 @@ def _seen(
     machine: Machine,
     deviation: Volume | None,
     progress: Progress | None,
+    reach: float = FULL_CUTOFF,
 ) -> Uncertain:
     """Influence of bixels at the drawn points, in every scenario where there are several."""
     given = (density, drawn.points)
     if len(scenarios) == 1:
-        return only_as_planned(
-            influence(beams, bixels, *given, machine, cutoff=FULL_CUTOFF, progress=progress)
-        )
+        return only_as_planned(influence(beams, bixels, *given, machine, cutoff=reach, progress=progress))
     return influences(
         scenarios,
         beams,
@@ -315,6 +323,6 @@ def _seen(
         robust,
         machine,
         deviation=deviation,
-        cutoff=FULL_CUTOFF,
+        cutoff=reach,
         progress=progress,
     )

@@ -14,6 +14,7 @@ import torch
 
 from imaging.volume import Quantity, Volume
 from imaging.warp import sample
+from planning.dose.bixel_dose import CUTOFF
 from planning.goals import Goal
 from planning.plan import Plan, Prescription
 
@@ -36,9 +37,9 @@ class Likeness:
         Priority of histograms of organs above the reference's.
     under
         Factor of dose below the reference around the target, against dose above it.
-    share
-        Of the points that a plan without a reference looks at: a reference tells each what it shall receive,
-        so that fewer do.
+    share, of_target
+        Of the points that a plan without a reference looks at, in organs and around the target, and in the
+        target: a reference tells each what it shall receive, so that fewer do.
 
     Raises
     ------
@@ -47,13 +48,15 @@ class Likeness:
     """
 
     voxels: float = 5.0
-    histograms: float = 50.0
+    histograms: float = 20.0
     under: float = 0.0
-    share: float = 0.3
+    share: float = 0.15
+    of_target: float = 0.5
 
     def __post_init__(self) -> None:
-        if min(self.voxels, self.histograms, self.under) < 0 or not 0 < self.share <= 1:
-            raise ValueError("expected priorities of 0 or more and a share of points in (0, 1], got others")
+        shares = (self.share, self.of_target)
+        if min(self.voxels, self.histograms, self.under) < 0 or not 0 < min(shares) <= max(shares) <= 1:
+            raise ValueError("expected priorities of 0 or more and shares of points in (0, 1], got others")
 
 
 def plan_mimicking(task: Task, reference: Volume, likeness: Likeness | None = None) -> tuple[Plan, Report]:
@@ -81,7 +84,7 @@ def plan_mimicking(task: Task, reference: Volume, likeness: Likeness | None = No
     def aim(drawn: Sample) -> tuple[Objective, ...]:
         return mimicking(reference, task.goals, drawn, task.target, task.prescription, chosen)
 
-    return made_for(task, aim, chosen.share)
+    return made_for(task, aim, chosen.share, chosen.of_target, CUTOFF)
 
 
 def quickly(settings: Settings) -> Settings:

@@ -70,9 +70,7 @@ def pressed():
 
 @pytest.fixture(scope="module")
 def plain():
-    return dose_of(
-        plan_automatically(WATER, DRAWN, RX, MACHINE, TASK.beams, GOALS, COARSE, settings=QUICK)[0]
-    )
+    return dose_of(plan_automatically(TASK)[0])
 
 
 def test_pressed_organs_receive_less_and_no_goal_is_lost(pressed, plain):
@@ -120,7 +118,7 @@ def test_a_reference_without_dose_in_the_target_is_refused(pressed):
     nothing = replace(pressed, data=torch.zeros_like(pressed.data))
     with pytest.raises(ValueError, match="expected a reference dose in the target, got none"):
         mimicking(nothing, GOALS, drawn, "PTV", RX, Likeness())
-    with pytest.raises(ValueError, match="share of points"):
+    with pytest.raises(ValueError, match="shares of points"):
         Likeness(share=0.0)
 
 

@@ -124,6 +124,6 @@ def test_what_cannot_be_planned_is_refused_in_one_sentence_before_any_dose(chang
 
 def test_a_matrix_that_would_not_fit_is_foreseen_with_the_remedy(monkeypatch):
     monkeypatch.setattr("planning.dose.memory.free_bytes", lambda _device: 2**20)
-    for make in (plan_automatically, lambda **given: trade_off(PAIR, **given)):
+    for make in (lambda **given: plan_automatically(Task(**given)), lambda **given: trade_off(PAIR, **given)):
         with pytest.raises(MemoryError, match=r"influence matrix of \d+ points .* use fewer points"):
             make(**given({}))
