@@ -14,6 +14,7 @@ import torch
 
 from imaging.volume import Quantity, Volume
 from imaging.warp import sample
+from planning.check.consistent import expect_consistent
 from planning.dose.bixel_dose import CUTOFF
 from planning.goals import Goal
 from planning.plan import Plan, Prescription
@@ -128,8 +129,9 @@ def mimicking(
     Raises
     ------
     ValueError
-        If the reference is no dose, or gives the target none.
+        If the reference is no dose, or gives the target none, or two goals contradict each other.
     """
+    expect_consistent(goals, prescription, drawn.volumes_cc)
     points = torch.from_numpy(drawn.points).float()
     dose = sample(reference.expect(Quantity.DOSE).data.float(), reference.grid, points)[0]
     if not float(dose[drawn.regions[target]].mean()) > 0:

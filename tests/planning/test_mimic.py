@@ -118,6 +118,9 @@ def test_a_reference_without_dose_in_the_target_is_refused(pressed):
     nothing = replace(pressed, data=torch.zeros_like(pressed.data))
     with pytest.raises(ValueError, match="expected a reference dose in the target, got none"):
         mimicking(nothing, GOALS, drawn, "PTV", RX, Likeness())
+    against = [parse_goal("PTV", "D95% >= 60 Gy"), parse_goal("PTV", "D2% <= 50 Gy")]
+    with pytest.raises(ValueError, match="expected"):
+        mimicking(pressed, against, drawn, "PTV", RX, Likeness())
     with pytest.raises(ValueError, match="shares of points"):
         Likeness(share=0.0)
 
