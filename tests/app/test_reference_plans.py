@@ -52,7 +52,7 @@ class _Here:
 def planner(tmp_path: Path) -> Planner:
     recipe = tmp_path / "coarse.toml"
     recipe.write_text(RECIPE)
-    return Planner(3, str(recipe), 5.0, 3, SETTINGS)
+    return Planner(3, str(recipe), 5.0, 3, settings=SETTINGS)
 
 
 def _facts(folder: Path) -> dict[str, Any]:
