@@ -16,7 +16,8 @@ from models.artefacts import WEIGHTS
 from models.catalogue import State
 from planning.arcs import Arc
 from planning.beams import Beam
-from planning.check.dvh import Dvh, histograms, mean
+from planning.check.dvh import Dvh, histograms_at, mean
+from planning.check.parts import Parts
 from planning.goals import Goal
 from planning.plan import Prescription
 from planning.predict.aimed import fields_of
@@ -152,7 +153,7 @@ def _read(here: Path) -> Foretold:
 
 def figures(
     told: Foretold | None,
-    structures: StructureSet,
+    parts: Mapping[str, Parts],
     achieved: Mapping[str, Dvh],
     goals: Sequence[Goal],
     prescription: Prescription,
@@ -164,7 +165,7 @@ def figures(
     """
     if told is None:
         return {}
-    wanted, sigma = (histograms(volume, structures) for volume in (told.dose, told.sigma))
+    wanted, sigma = (histograms_at(volume, parts) for volume in (told.dose, told.sigma))
     means = {
         name: {
             "predicted_mean_gy": round(mean(wanted[name]), 3),
@@ -173,7 +174,7 @@ def figures(
         }
         for name, dvh in achieved.items()
     }
-    expected = prospects(goals, told.dose, told.sigma, structures, prescription)
+    expected = prospects(goals, told.dose, told.sigma, parts, prescription)
     return {
         "structures": means,
         "goals": [

@@ -13,8 +13,9 @@ from imaging.dicom.header import RESEARCH_ONLY, software_version
 from imaging.uids import fresh_uid
 from imaging.volume import Volume
 from planning.beams import is_arc, n_segments
-from planning.check.dvh import Dvh, curve, histograms
+from planning.check.dvh import Dvh, curve, expect_frame, histograms_at, parts_of
 from planning.check.judge import GoalResult, as_json, judge
+from planning.check.parts import Parts
 from planning.machine import load_machine
 from planning.plan import Plan
 
@@ -30,6 +31,7 @@ from .review.page import write_page
 from .steps import Walk
 
 _CURVE_POINTS = 300
+_ACHIEVED, _PREDICTED, _TRUE = "synthetic CT", "predicted", "true CT"  # what a histogram is of
 _UNAPPROVED = (
     "Made with models that nobody has approved here: not to be used for anything but to try them "
     "(`spindose models`)."
@@ -141,10 +143,11 @@ def publish(
         after=("dose",),
     )
     on_others = mri_only.walked(walk, planned, truth.dose if truth else None)
-    dvhs = histograms(planned.dose, planned.structures)
+    curves = _histograms(planned, truth, parts := parts_of(planned.structures))
+    dvhs = curves[_ACHIEVED]
     goals = goal_sheet.goals_of(request)
     results = judge(goals, dvhs, request.prescription)
-    wanted = predicted_dose.figures(planned.predicted, planned.structures, dvhs, goals, request.prescription)
+    wanted = predicted_dose.figures(planned.predicted, parts, dvhs, goals, request.prescription)
     inputs = {**inputs, **goal_sheet.inputs(request), **robust.inputs(request)}
     cautions = (
         *((_UNAPPROVED,) if request.mark else ()),
@@ -167,12 +170,11 @@ def publish(
     with whole_file(walk.folder / "plan.json") as part:
         part.write_text(json.dumps(facts, indent=1))
     walk.progress("Review page", 0.0)
-    write_page(
-        walk.folder / "review.html", _page(planned, results, dvhs, provenance, truth, on_others, wanted)
-    )
+    page = _page(planned, results, curves, provenance, truth, on_others, wanted)
+    write_page(walk.folder / "review.html", page)
     walk.progress("Review page", 1.0)
     walk.progress("Report", 0.0)
-    publish_report(walk.folder, planned, goals, dvhs, truth.dose if truth else None)
+    publish_report(walk.folder, planned, goals, dvhs, curves.get(_TRUE))
     walk.progress("Report", 1.0)
     return Summary(
         walk.folder,
@@ -183,6 +185,21 @@ def publish(
         planned.independent,
         on_others,
     )
+
+
+def _histograms(
+    planned: Planned, truth: Truth | None, parts: Mapping[str, Parts]
+) -> dict[str, dict[str, Dvh]]:
+    """Of every dose that there is, on the same parts of the structures."""
+    told = planned.predicted
+    doses = {
+        _ACHIEVED: planned.dose,
+        **({_PREDICTED: told.dose} if told else {}),
+        **({_TRUE: truth.dose} if truth else {}),
+    }
+    for dose in doses.values():
+        expect_frame(dose, planned.structures.frame)
+    return {of: histograms_at(dose, parts) for of, dose in doses.items()}
 
 
 def _parameters(request: Request, planned: Planned) -> dict[str, str]:
@@ -250,7 +267,7 @@ def _plan_facts(
 def _page(
     planned: Planned,
     results: tuple[GoalResult, ...],
-    dvhs: Mapping[str, Dvh],
+    curves: Mapping[str, Mapping[str, Dvh]],
     provenance: Provenance,
     truth: Truth | None,
     on_others: Mapping[str, object],
@@ -258,14 +275,11 @@ def _page(
 ) -> ReviewPage:
     scans = {"MRI": planned.scan.volumes["mr"], "Synthetic CT": planned.ct}
     doses = {"Dose on synthetic CT": planned.dose}
-    curves = {"synthetic CT": _curves(dvhs)}
     if planned.predicted is not None:
         doses["Predicted dose"] = planned.predicted.dose
-        curves["predicted"] = _curves(histograms(planned.predicted.dose, planned.structures))
     if truth:
         scans["True CT"] = truth.ct
         doses["Dose on true CT"] = truth.dose
-        curves["true CT"] = _curves(histograms(truth.dose, planned.structures))
     if planned.trust is not None:
         scans["What the CT may be off by (HU)"] = planned.trust.sigma
         if planned.trust.dose_deviation is not None:
@@ -278,7 +292,7 @@ def _page(
         structures=planned.structures,
         prescription_gy=planned.plan.prescription.dose_gy,
         provenance=provenance,
-        curves=curves,
+        curves={on: _curves(dvhs) for on, dvhs in curves.items()},
         goals=tuple(map(_goal_row, results)),
         checks=(
             *mri_only.rows(on_others),

@@ -9,8 +9,7 @@ from app.patient import Planned, kept_structures
 from app.steps import file_hash
 from imaging.case import Case
 from imaging.folder import read_case
-from imaging.volume import Volume
-from planning.check.dvh import Dvh, histograms, histograms_at, parts_of
+from planning.check.dvh import Dvh, histograms_at, parts_of
 from planning.goals import Goal, brain_goals, read_sheet
 from planning.plan_file import read_plan
 
@@ -30,7 +29,7 @@ def publish_report(
     planned: Planned,
     goals: Sequence[Goal],
     dvhs: Mapping[str, Dvh],
-    true_dose: Volume | None = None,
+    true_dvhs: Mapping[str, Dvh] | None = None,
 ) -> None:
     """``report.pdf``, ``report.html`` and their seal ``report.json`` in the folder of a walk.
 
@@ -44,12 +43,11 @@ def publish_report(
         What was asked.
     dvhs
         Histograms of the plan's dose by structure.
-    true_dose
-        The plan's dose on the true CT (Gy), where there is one.
+    true_dvhs
+        The same of its dose on the true CT, where there is one.
     """
     facts, files = _facts(folder), files_of(folder)
     rtplan = folder / "dicom" / "RTPLAN.dcm"
-    true_dvhs = None if true_dose is None else histograms(true_dose, planned.structures)
     report = gather(
         Found(planned, facts, goals, dvhs, files, surface_distances(rtplan), true_dvhs, apertures(rtplan))
     )

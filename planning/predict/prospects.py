@@ -1,13 +1,13 @@
 """Which goals are within reach, by a dose that was foretold: known before anything is optimised."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from imaging.structures import StructureSet
 from imaging.volume import Quantity, Volume
-from planning.check.dvh import histograms
+from planning.check.dvh import histograms_at
 from planning.check.judge import GoalResult, judge
+from planning.check.parts import Parts
 from planning.goals import Comparison, Goal
 from planning.plan import Prescription
 
@@ -60,7 +60,7 @@ def prospects(
     goals: Sequence[Goal],
     dose: Volume,
     sigma: Volume,
-    structures: StructureSet,
+    parts: Mapping[str, Parts],
     prescription: Prescription,
     n_sigmas: float = 2.0,
 ) -> tuple[Prospect, ...]:
@@ -75,8 +75,8 @@ def prospects(
         What is asked.
     dose, sigma
         Foretold total dose and its standard deviation (Gy), on one grid.
-    structures
-        Of the patient.
+    parts
+        Of the patient's structures, by name (:func:`planning.check.dvh.parts_of`).
     prescription
         What percentages refer to.
     n_sigmas
@@ -92,9 +92,7 @@ def prospects(
     off = n_sigmas * sigma.data
     low = replace(dose, data=(dose.data - off).clamp(min=0))
     high = replace(dose, data=dose.data + off)
-    middle, least, most = (
-        judge(goals, histograms(one, structures), prescription) for one in (dose, low, high)
-    )
+    middle, least, most = (judge(goals, histograms_at(one, parts), prescription) for one in (dose, low, high))
     return tuple(
         _prospect(*three) for three in zip(middle, least, most, strict=True) if three[0].met is not None
     )

@@ -23,7 +23,7 @@ from imaging.volume import Quantity, Volume
 from models.dose_unet import dose_unet
 from models.weights import save_weights
 from planning.arrange import arrange, arrange_arcs
-from planning.check.dvh import histograms
+from planning.check.dvh import histograms, parts_of
 from planning.goals import parse_goal
 from planning.plan import Prescription
 from planning.predict.aimed import standing
@@ -110,7 +110,7 @@ def test_what_was_wanted_stands_beside_what_was_reached() -> None:
     sure, unsure = (replace(dose, data=torch.full_like(dose.data, s)) for s in (0.5, 4.0))
     reached = histograms(replace(dose, data=dose.data + 2), DRAWN)
     goals = [parse_goal("Brainstem", f"Dmean <= {limit} Gy") for limit in (25, 30, 35)]
-    given = (DRAWN, reached, goals, REQUEST.prescription)
+    given = (parts_of(DRAWN), reached, goals, REQUEST.prescription)
     found = figures(Foretold(dose, sure), *given)
     assert found["structures"]["Brainstem"] == {
         "predicted_mean_gy": 30.0,

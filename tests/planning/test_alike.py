@@ -10,6 +10,7 @@ from imaging.grid import axial
 from imaging.phantoms import sphere
 from imaging.structures import RoiType, Structure, StructureSet
 from imaging.volume import Quantity, Volume
+from planning.check.dvh import parts_of
 from planning.goals import parse_goal
 from planning.plan import Prescription
 from planning.predict.alike import known_of, traits_of, unlike
@@ -82,7 +83,7 @@ def test_goals_are_within_reach_where_even_the_worse_dose_meets_them(limit: floa
     dose = Volume(torch.full((1, *GRID.shape), 30.0), GRID, Quantity.DOSE)
     sigma = replace(dose, data=torch.ones_like(dose.data))
     goals = [parse_goal("Brainstem", f"Dmean <= {limit} Gy"), parse_goal("PTV", "D95% >= 30 Gy")]
-    organ, target = prospects(goals, dose, sigma, one.structures, Prescription(60.0, 30))
+    organ, target = prospects(goals, dose, sigma, parts_of(one.structures), Prescription(60.0, 30))
     assert (organ.value, organ.best, organ.worst) == pytest.approx((30.0, 28.0, 32.0), abs=0.01)
     assert organ.reach is reach
     assert str(reach) in organ.words
@@ -96,4 +97,4 @@ def test_two_grids_are_refused() -> None:
     other = axial(np.zeros(3), np.full(3, 40.0), (4.0, 4.0, 4.0))
     sigma = Volume(torch.zeros(1, *other.shape), other, Quantity.DOSE)
     with pytest.raises(ValueError, match="on one grid, got two"):
-        prospects([], dose, sigma, patient(10.0).structures, Prescription(60.0, 30))
+        prospects([], dose, sigma, parts_of(patient(10.0).structures), Prescription(60.0, 30))
