@@ -26,7 +26,7 @@ from planning.predict.site import read_site
 
 from .record import report, say
 
-_STEPS = 900
+_STEPS = 600
 _SITE = read_site("openkbp")
 _BASE = DoseRun(_SITE, fit=Fit(steps=_STEPS, muon=True), net={"stages": 1})
 ARMS: Mapping[str, DoseRun] = {
