@@ -7,7 +7,7 @@ from imaging.resample import resample
 from imaging.structures import StructureSet
 from imaging.volume import Quantity, Volume
 
-from .patient import BODY
+from .optimised import BODY
 
 # The sides of a patient by LPS axis, in the axis' negative and positive direction.
 _SIDES = (("right", "left"), ("front", "back"), ("neck", "top"))

@@ -45,6 +45,10 @@ Roi = Annotated[str, typer.Option(help="Which ROI of the RTSTRUCT is the target.
 Way = Annotated[str, typer.Option(help="Standing fields (imrt) or arcs (vmat).")]
 Ctv = Annotated[float, typer.Option(help="GTV to CTV (mm), cut at --ctv-barriers.")]
 Ptv = Annotated[float, typer.Option(help="CTV to PTV (mm).")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Make UIDs from this seed; fresh otherwise.")]
+Unapproved = Annotated[
+    bool, typer.Option("--allow-unapproved", help="Run a model nobody has approved; every output says so.")
+]
 Cut = Annotated[str, typer.Option(help="What cuts the CTV, name or name=mm that it may go beyond; or none.")]
 
 
@@ -87,9 +91,7 @@ def plan(
     ] = None,
     machine: Annotated[str, typer.Option(help="Machine to plan for.")] = "generic-6mv",
     dose_spacing: Annotated[float, typer.Option(help="Voxel size of the dose grid (mm).")] = 3.0,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Make UIDs from this seed; fresh otherwise.")
-    ] = None,
+    seed: Seed = None,
     setup_error: Annotated[
         float, typer.Option(help="Hold against shifts this far along each axis (mm); see --ptv-margin.")
     ] = 0.0,
@@ -126,10 +128,7 @@ def plan(
     style: Annotated[
         str, typer.Option(help="Style of the foretold dose: balanced, sparing or conformal.")
     ] = "balanced",
-    allow_unapproved: Annotated[
-        bool,
-        typer.Option("--allow-unapproved", help="Run a model nobody has approved; every output says so."),
-    ] = False,
+    allow_unapproved: Unapproved = False,
     as_json: Json = False,
 ) -> None:
     """From one MRI to a deliverable plan, DICOM-RT files and a review page.
@@ -174,6 +173,41 @@ def plan(
         request = with_contours(request, mri, contrast, series, allow_unapproved)
         request = with_prediction(request, allow_unapproved)
         summary = walk_plan(mri, parse_target(target, roi), out, request, progress, series, true_ct)
+        robust = facts(out, request)
+    answer({**summary.as_json(), **robust}, [*summary.lines(), *lines(robust)], as_json)
+
+
+@app.command()
+def adapt(
+    planned: Annotated[Path, typer.Argument(help="Folder of a finished `spindose plan`, `demo` or `adapt`.")],
+    mri: Scan,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    target: Annotated[
+        str, typer.Option(help="Tumour of the day, as for `plan`; with none the first plan's, moved along.")
+    ] = "",
+    roi: Roi = "",
+    series: Series = None,
+    seed: Seed = None,
+    allow_unapproved: Unapproved = False,
+    as_json: Json = False,
+) -> None:
+    """Replan a patient from an earlier plan and a new MRI: moved, with a tumour that may have changed.
+
+    The earlier synthetic CT and organs are moved onto the new scan, which must show the same head; all that
+    was asked for then is asked again.
+
+    Example: `spindose adapt plan T1_day2.nii.gz --target 31,-40,22,18 --out plan_day2`
+    """
+    with one_sentence(), progress_bar() as progress:
+        from .adapt import asked_again, walk_adapted
+        from .first_plan import read_first
+        from .request import parse_target
+        from .robust import facts, lines
+
+        first = read_first(planned)
+        request = asked_again(first, seed, allow_unapproved)
+        drawn = parse_target(target, roi) if target else None
+        summary = walk_adapted(first, mri, drawn, out, request, progress, series)
         robust = facts(out, request)
     answer({**summary.as_json(), **robust}, [*summary.lines(), *lines(robust)], as_json)
 

@@ -19,7 +19,8 @@ from .console import Progress
 from .ct_dose_figures import on_both
 from .evaluate_files import PlanFiles, Regions, expect_of_one_piece, plan_files, read_regions
 from .head_ct import ct_grid
-from .patient import contoured, optimised
+from .optimised import optimised
+from .patient import contoured
 from .request import Request, Target, parse_target
 from .single import Reading, read_with_machine
 from .targets import expect_seen, gtv_of

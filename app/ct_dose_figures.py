@@ -16,7 +16,7 @@ from planning.plan import Plan, Prescription
 
 from .console import Progress
 from .evaluate_files import Regions
-from .patient import dose_grid
+from .optimised import dose_grid
 
 _GAMMA = ((2.0, 2.0), (1.0, 1.0))  # %, mm
 _GAMMA_POINTS = 20_000

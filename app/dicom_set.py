@@ -15,7 +15,8 @@ from planning.machine import load_machine
 from planning.rtplan import write_rtplan
 from planning.rtplan_distances import surface_distances
 
-from .patient import BODY, Planned
+from .optimised import BODY
+from .patient import Planned
 
 
 def write_dicom(planned: Planned, folder: Path, words: tuple[object, ...], mark: str = "") -> None:

@@ -49,3 +49,9 @@ def keep(request: Request, here: Path) -> None:
     """A planner's own sheet beside the plan that was made from it."""
     if request.goal_sheet is not None:
         (here / _FILE).write_bytes(request.goal_sheet.read_bytes())
+
+
+def kept(here: Path) -> Path | None:
+    """The sheet that :func:`keep` left beside a plan, where there is one."""
+    path = here / _FILE
+    return path if path.is_file() else None

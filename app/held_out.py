@@ -18,7 +18,8 @@ from synth.case import make
 from .cohort import read_recipe
 from .console import Progress
 from .head_ct import ct_grid
-from .patient import contoured, optimised
+from .optimised import optimised
+from .patient import contoured
 from .request import Request
 
 _GROSS = (Tissue.NECROSIS, Tissue.ENHANCING, Tissue.CAVITY)

@@ -9,7 +9,8 @@ from planning.check.mri_only import TRUTH_PERCENT, WATER_PERCENT, MriOnlyCheck, 
 from planning.density import relative_electron_density
 from planning.machine import load_machine
 
-from .patient import BODY, Planned
+from .optimised import BODY
+from .patient import Planned
 from .review.facts import CheckRow
 from .steps import Walk
 

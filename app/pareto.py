@@ -30,7 +30,8 @@ from planning.plan import Prescription
 from planning.plan_file import read_plan
 
 from .console import Progress
-from .patient import BODY, kept_structures
+from .optimised import BODY
+from .patient import kept_structures
 from .review.facts import Provenance
 from .review.tables import fact_list, provenance_block
 from .steps import file_hash

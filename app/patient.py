@@ -2,40 +2,25 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-
-import numpy as np
-import torch
 
 from imaging.case import Case
-from imaging.grid import Grid, axial, positions
+from imaging.grid import Grid
 from imaging.shapes import Mask
 from imaging.structures import StructureSet
 from imaging.volume import Volume
-from planning.arcs import Arc
-from planning.arrange import arrange, arrange_arcs
-from planning.beams import Beam
 from planning.contour.barriers import walls
 from planning.contour.body import body_of
 from planning.contour.prior import contours
 from planning.contour.targets import add_target
 from planning.density import relative_electron_density
-from planning.dose.forward import calculate
-from planning.machine import load_machine
-from planning.optimise.automatic import plan_automatically
-from planning.optimise.making import Task
-from planning.optimise.mimic import plan_mimicking, quickly
 from planning.plan import Plan
-from planning.plan_file import read_plan, write_plan
+from planning.plan_file import read_plan
 
 from . import ct_trust, goal_sheet, head_ct, independent, predicted_dose, robust
-from .console import Progress
-from .plan_organs import organs
-from .request import Request, Technique
+from .optimised import BODY, beams_asked, directions, dose_grid, dose_on, keep_plan, optimised
+from .plan_organs import Organs, organs
+from .request import Request
 from .steps import Walk
-
-BODY = "Body"
-_AIR_AROUND = 6.0  # mm of dose grid beyond the body
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +90,32 @@ def plan_patient(
         head_ct.read,
         after=("scan",),
     )
-    head = made.case.volumes
-    ct, sigma = head["ct"], head.get(head_ct.SIGMA)
-    found = organs(walk, scan.volumes["mr"], ct.grid, request)
+    found = organs(walk, scan.volumes["mr"], made.case.volumes["ct"].grid, request)
+    return planned_on(walk, scan, made, found, target, gtv, request)
+
+
+def planned_on(
+    walk: Walk,
+    scan: Case,
+    head: head_ct.HeadCt,
+    found: Organs,
+    target: str,
+    gtv: Callable[[Grid], Mask],
+    request: Request,
+) -> Planned:
+    """The same on a synthetic CT with organs that are there already.
+
+    Parameters
+    ----------
+    walk
+        Its steps ``scan`` and ``synthetic_ct`` have been walked, and ``organs`` where there was one.
+    scan, target, gtv, request
+        As for :func:`plan_patient`.
+    head, found
+        The synthetic CT, and organs on its grid.
+    """
+    volumes = head.case.volumes
+    ct, sigma = volumes["ct"], volumes.get(head_ct.SIGMA)
     drawn = walk.case(
         "contours",
         "Contours",
@@ -120,15 +128,15 @@ def plan_patient(
         lambda: Case(
             {},
             contoured(
-                head["tissues"],
+                volumes["tissues"],
                 gtv(ct.grid),
                 request,
                 None if sigma is None else ct,
-                head.get(head_ct.PARTITIONS),
+                volumes.get(head_ct.PARTITIONS),
                 found.structures,
             ),
         ),
-        after=("synthetic_ct", "organs") if found.structures else ("synthetic_ct",),
+        after=("synthetic_ct", "organs") if "organs" in walk.keys else ("synthetic_ct",),
     )
     structures = kept_structures(drawn)
     told = predicted_dose.foretold(walk, ct, structures, BODY, directions(structures, request), request)
@@ -137,7 +145,7 @@ def plan_patient(
         "Plan",
         {
             "prescription": f"{request.prescription.dose_gy:g}/{request.prescription.n_fractions}",
-            **_beams_asked(request),
+            **beams_asked(request),
             "machine": request.machine,
             "dose_spacing": request.dose_spacing,
             **robust.asked(request),
@@ -174,7 +182,7 @@ def plan_patient(
         _in_scenarios(walk, plan, ct, sigma, structures, dose, request),
         _second_opinion(walk, plan, ct, structures, dose, request),
         ct_trust.told(walk, ct, sigma, plan, structures, dose.grid),
-        (*made.cautions, *found.cautions),
+        (*head.cautions, *found.cautions),
         told,
     )
 
@@ -232,12 +240,6 @@ def _second_opinion(
     )
 
 
-def _beams_asked(request: Request) -> dict[str, object]:
-    if request.technique is Technique.VMAT:
-        return {"arcs": list(request.arcs) or request.n_arcs}
-    return {"beams": request.n_beams}
-
-
 def contoured(
     tissues: Volume,
     gtv: Mask,
@@ -278,62 +280,3 @@ def kept_structures(case: Case) -> StructureSet:
     if case.structures is None:
         raise ValueError("expected a case with structures, got none; contour it first")
     return case.structures
-
-
-def optimised(
-    ct: Volume,
-    structures: StructureSet,
-    request: Request,
-    progress: Progress,
-    sigma: Volume | None = None,
-    told: predicted_dose.Foretold | None = None,
-) -> Plan:
-    """A plan that meets its goals as well as it can, on a CT that may be off by ``sigma``.
-
-    Where a dose was foretold the plan mimics it, which takes fewer points and rounds than goals alone.
-    """
-    density = relative_electron_density(ct, structures.mask(BODY))
-    task = Task(
-        density,
-        structures,
-        request.prescription,
-        load_machine(request.machine),
-        directions(structures, request),
-        goal_sheet.goals_of(request),
-        dose_grid(ct.grid, structures.mask(BODY), request.dose_spacing),
-        progress,
-        robust.settings_of(request),
-        robust.deviation_of(request, density, ct, sigma),
-    )
-    if told is None:
-        return plan_automatically(task)[0]
-    quick = quickly(task.settings)
-    return plan_mimicking(replace(task, settings=quick), told.dose)[0]
-
-
-def directions(structures: StructureSet, request: Request) -> tuple[Beam, ...] | tuple[Arc, ...]:
-    """Where the plan's beams come from."""
-    if request.technique is Technique.VMAT:
-        return arrange_arcs(structures, request.n_arcs, request.arcs)
-    return arrange(structures, request.n_beams)
-
-
-def keep_plan(plan: Plan, request: Request, here: Path) -> None:
-    """A plan, and the goals that it was made from where they are the planner's own."""
-    write_plan(plan, here / "plan.json")
-    goal_sheet.keep(request, here)
-
-
-def dose_on(plan: Plan, ct: Volume, body: Mask, grid: Grid) -> Volume:
-    """Total dose (Gy) of a plan's segments on a CT, on a dose grid."""
-    return calculate(plan, relative_electron_density(ct, body), grid, load_machine(plan.machine))
-
-
-def dose_grid(grid: Grid, body: Mask, spacing: float) -> Grid:
-    """An upright grid of cubes of ``spacing`` mm around a body on ``grid``."""
-    inside = body.nonzero()
-    ends = torch.stack([inside.amin(0), inside.amax(0)]).double().numpy()
-    low, high = positions(grid, ends)
-    return axial(
-        np.minimum(low, high) - _AIR_AROUND, np.maximum(low, high) + _AIR_AROUND, (spacing, spacing, spacing)
-    )

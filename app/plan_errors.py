@@ -25,7 +25,8 @@ from planning.scenarios import (
     setup_scenarios,
 )
 
-from .patient import BODY, kept_structures
+from .optimised import BODY
+from .patient import kept_structures
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from planning.check.parts import Parts
 from planning.machine import load_machine
 from planning.plan import Plan
 
-from . import ct_trust, goal_sheet, independent, mri_only, predicted_dose, robust
+from . import asked, ct_trust, goal_sheet, independent, mri_only, predicted_dose, robust
 from .cautions import cut_off
 from .dicom_set import write_dicom
 from .evaluate_plan import complications, indices, metrics
@@ -166,7 +166,7 @@ def publish(
         notes=(*cautions, *robust.cautions(request)),
     )
     facts = _plan_facts(planned, results, dvhs, provenance, truth, on_others)
-    facts["predicted"] = wanted or None
+    facts |= {"predicted": wanted or None, "request": asked.as_json(request)}
     with whole_file(walk.folder / "plan.json") as part:
         part.write_text(json.dumps(facts, indent=1))
     walk.progress("Review page", 0.0)

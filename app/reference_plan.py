@@ -34,7 +34,8 @@ from planning.styles import SURROUND, Style, goals_in_style, styles
 from .cohort_job import software
 from .console import Progress
 from .held_out import HeldOut, gross_tumour, held_out
-from .patient import BODY, contoured, directions, dose_grid, dose_on
+from .optimised import BODY, directions, dose_grid, dose_on
+from .patient import contoured
 from .request import Request, Technique
 
 _ROUNDS = 6  # of styles, the last of which has arcs: they take three times as long

@@ -30,7 +30,7 @@ from planning.rtplan_reader import read_rtplan
 
 from .console import Progress
 from .head_ct import bulk_ct
-from .patient import dose_grid
+from .optimised import dose_grid
 from .read_scans import read_mr
 
 

@@ -16,7 +16,7 @@ from planning.plan import Plan
 from .dose_bands import bands_of
 from .head_ct import ct_grid
 from .held_out import HeldOut, gross_tumour, planned_on
-from .patient import BODY, dose_grid, dose_on
+from .optimised import BODY, dose_grid, dose_on
 from .request import Request
 
 

@@ -18,7 +18,8 @@ from planning.check.compare import compare
 from planning.check.gamma import gamma_pass
 from planning.contour.body import body_of
 
-from .patient import BODY, Planned, dose_on
+from .optimised import BODY, dose_on
+from .patient import Planned
 from .publish import Truth
 from .review.facts import CheckRow
 from .steps import Walk

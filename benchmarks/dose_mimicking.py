@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from app.patient import BODY
+from app.optimised import BODY
 from app.predict_dose import Predictor
 from app.reference_plan import Given, Planner, dose_of, given_for
 from imaging.atomic import whole_file

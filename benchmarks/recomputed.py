@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.patient import dose_grid
+from app.optimised import dose_grid
 from app.single import dose_of_rtplan
 from imaging.dicom.header import complete
 from imaging.dicom.rtdose import read_rtdose, write_rtdose

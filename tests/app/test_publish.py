@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from app import goal_sheet, independent
-from app.patient import Planned, keep_plan
+from app.optimised import keep_plan
+from app.patient import Planned
 from app.publish import publish
 from app.request import Request
 from app.robust import check, deviation_of

@@ -14,7 +14,8 @@ from pypdf import PdfReader
 from typer.testing import CliRunner
 
 from app.cli import app
-from app.patient import Planned, keep_plan
+from app.optimised import keep_plan
+from app.patient import Planned
 from app.publish import publish
 from app.report.facts import Code, Report, Section, Table, Verdict
 from app.report.html import write_html

@@ -1,6 +1,11 @@
+import json
+from dataclasses import replace
+
 import pytest
 
-from app.request import Request, Sphere, TargetFile, parse_target
+from app.asked import as_json, request_of
+from app.request import Request, Sphere, TargetFile, Technique, parse_target
+from planning.contour.barriers import parse_barriers
 from planning.plan import Prescription
 
 
@@ -33,3 +38,39 @@ def test_a_sphere_needs_a_radius(text):
 def test_margins_and_grids_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="expected a"):
         Request(Prescription(60.0, 30), **wrong)
+
+
+ASKED = Request(
+    Prescription(40.05, 15),
+    10.0,
+    5.0,
+    technique=Technique.VMAT,
+    arcs=("180:0:cw:0:10",),
+    machine="millennium-6mv",
+    setup_error=2.0,
+    barriers=parse_barriers("bone,falx=2"),
+    style="sparing",
+    prediction=False,
+)
+
+
+def test_what_was_asked_is_asked_again_from_plain_values():
+    assert request_of(json.loads(json.dumps(as_json(ASKED)))) == ASKED
+
+
+def test_a_request_from_a_file_that_is_not_one_is_refused():
+    told = as_json(ASKED)
+    with pytest.raises(ValueError, match="tells what was asked for"):
+        request_of({name: value for name, value in told.items() if name != "style"})
+    with pytest.raises(ValueError, match="margin of 0-50 mm"):
+        request_of({**told, "ctv_margin": 99.0})
+    with pytest.raises(ValueError, match="without --density-uncertainty"):
+        request_of({**told, "density_uncertainty": True})
+
+
+def test_neither_seed_nor_path_is_among_what_was_asked(tmp_path):
+    sheet = tmp_path / "name-of-a-patient.toml"
+    sheet.touch()
+    told = json.dumps(as_json(replace(ASKED, goal_sheet=sheet, seed=123456)))
+    assert "patient" not in told
+    assert "123456" not in told

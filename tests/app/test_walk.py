@@ -1,22 +1,30 @@
 """The whole walk on a coarse synthetic patient: slow, but it is the main job."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
 from app.cli import app
 from app.demo import walk_demo
+from app.first_plan import moved, read_first
 from app.steps import file_hash
 from imaging.folder import read_case
+from imaging.grid import Grid, around, positions
 from imaging.nifti import write_nifti
+from imaging.resample import resample
 from imaging.scan import read_scan
-from imaging.volume import Quantity
+from imaging.structures import StructureSet
+from imaging.volume import Quantity, Volume
 from planning.check.gamma import gamma_pass
+from synth.patient import patient
 
 pytestmark = pytest.mark.slow
 
@@ -181,3 +189,77 @@ def test_a_target_outside_the_head_is_refused(demo, tmp_path):
     )
     assert result.exit_code == 2
     assert "spindose: expected" in result.stderr
+
+
+def motion() -> np.ndarray:
+    """A known one: how a patient lies on another day."""
+    found = np.eye(4)
+    found[:3, :3] = Rotation.from_euler("xyz", [5, -3, 7], degrees=True).as_matrix()
+    found[:3, 3] = [9.0, -12.0, 6.0]
+    return found
+
+
+@pytest.fixture(scope="module")
+def another_day(demo) -> Volume:
+    """The demo's scan of another day: moved, brighter, on a grid of its own."""
+    mr = read_case(demo / "scan").volumes["mr"]
+    placed = replace(mr, grid=Grid(mr.grid.shape, motion() @ mr.grid.affine), frame="1.2.3")
+    scan = resample(placed, around(placed.grid, (SPACING,) * 3))
+    return replace(scan, data=1.4 * scan.data)
+
+
+def middle(structures: StructureSet, name: str) -> np.ndarray:
+    inside = structures.mask(name).nonzero().double().mean(dim=0).numpy()
+    return positions(structures.grid, inside[None])[0]
+
+
+def test_a_first_plan_is_moved_to_where_another_days_scan_shows_the_head(demo, another_day):
+    first = read_first(demo)
+    found = moved(first, another_day, quiet)
+    structures = found.case.structures
+    assert structures is not None
+    for name in ("GTV", "Brain", "Brainstem"):
+        wanted = motion() @ np.append(middle(first.structures, name), 1.0)
+        assert np.linalg.norm(middle(structures, name) - wanted[:3]) < 1.0, name
+    assert structures.frame == found.case.volumes["ct"].frame == "1.2.3"
+    told = float(found.cautions[0].split(" degrees")[0].split()[-1])
+    turned = np.degrees(Rotation.from_matrix(motion()[:3, :3]).magnitude())
+    assert told == pytest.approx(turned, abs=0.3)
+    assert not any("changed" in caution for caution in found.cautions)
+
+
+def test_another_days_tumour_is_planned_from_the_first_plan(demo, another_day, tmp_path):
+    write_nifti(another_day, tmp_path / "day2.nii.gz")
+    gtv = motion() @ np.append(middle(read_case(demo / "contours").structures, "GTV"), 1.0)
+    target = ",".join(f"{v:.1f}" for v in gtv[:3]) + ",12"
+    out = tmp_path / "plan"
+    given = ["adapt", str(demo), str(tmp_path / "day2.nii.gz"), "--out", str(out), "--json"]
+    result = CliRunner().invoke(app, [*given, "--target", target, "--seed", "3"])
+    assert result.exit_code == 0, result.stderr
+    met = {(g["structure"], g["goal"]): g["met"] for g in json.loads(result.stdout)["goals"]}
+    assert met["PTV", "D95% >= 95 %"] is True
+    facts, before = plan_facts(out), plan_facts(demo)
+    # A margin that is cut at bone on one side has its middle a little off the tumour's.
+    assert np.linalg.norm(np.array(facts["beams"][0]["isocenter"]) - gtv[:3]) < 5.0
+    # A changed tumour is all that differs from what was asked then.
+    assert facts["request"] == before["request"]
+    assert facts["inputs"]["first plan"] == json.loads((demo / "report.json").read_text())["seal"]
+    assert any("Adapted from an earlier plan" in caution for caution in facts["cautions"])
+    for dataset in headers(out):
+        assert "RESEARCH ONLY UNAPPROVED MODEL" in dataset.SeriesDescription
+
+
+def test_another_patients_scan_is_refused(demo, tmp_path):
+    write_nifti(patient(2, SPACING).volumes["t1"], tmp_path / "other.nii.gz")
+    given = ["adapt", str(demo), str(tmp_path / "other.nii.gz"), "--out", str(tmp_path / "plan")]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 2
+    assert "expected a second MRI of the same head" in result.stderr
+
+
+def test_an_altered_first_plan_is_refused(demo, tmp_path):
+    shutil.copytree(demo, tmp_path / "first")
+    plan = tmp_path / "first" / "plan.json"
+    plan.write_text(plan.read_text().replace('"n_beams": 9', '"n_beams": 3'))
+    with pytest.raises(ValueError, match=r"plan\.json changed"):
+        read_first(tmp_path / "first")
