@@ -1,8 +1,9 @@
 """Plans of one patient made in four ways, for :mod:`benchmarks.dose_prediction`: which meet as many goals.
 
-The reference planner; goals alone; the predicted dose mimicked; the reference's own dose mimicked. Seconds
-are of the processor in one process, of planning alone: predicting counts, making the patient and writing do
-not.
+The reference planner; goals alone; the predicted dose mimicked; the reference's own dose mimicked; and, of
+standing fields, the predicted dose mimicked by a linear model as OpenKBP-Opt's, whose fluence no leaves have
+to deliver. Seconds are of the processor in one process, of planning alone: predicting counts, making the
+patient and writing do not.
 """
 
 import json
@@ -14,9 +15,12 @@ from typing import Any
 
 import torch
 
+from app.openkbp_linear import Linear, linear_openkbp
+from app.openkbp_plans import Mimicking
 from app.optimised import BODY
 from app.predict_dose import Predictor
 from app.reference_plan import Given, Planner, dose_of, given_for
+from app.request import Technique
 from imaging.atomic import whole_file
 from imaging.resample import resample
 from imaging.structures import StructureSet
@@ -31,10 +35,13 @@ from planning.plan import Plan
 from planning.predict.aimed import fields_of
 from planning.predict.patient import Patient
 from planning.predict.predicted import predicted
-from planning.predict.scores import Scored, scored
+from planning.predict.scores import scored
 from planning.predict.site import Site, matched
 
 WAYS = ("reference", "goals", "predicted", "true")
+LINEAR = "linear"
+# Of the linear model: fewer points than of OpenKBP's patients, as there are twice as many organs.
+_SMALL = Linear(points=Mimicking(n_fractions=30, n_target=1500, n_organ=120, n_tissue=200), seconds=240.0)
 _BEST = 2  # goals of these priorities are told apart
 
 
@@ -57,7 +64,10 @@ def row(planner: Planner, k: int, predictor: Predictor, keep: Path) -> dict[str,
         found[way], achieved = _made(given, _mimicking(quick, dose))
         found[way]["off_reference_gy"] = _off(achieved, reference, given)
     found["predicted"]["seconds"] += took
-    score = _scored(told, reference, given, predictor.site)
+    truth = _patient(given, predictor.site, resample(reference, told.grid))
+    score = scored(told, truth)
+    if given.request.technique is Technique.IMRT:
+        found[LINEAR] = _linearly(given, truth, told, predictor.site)
     out = {
         "style": given.style.name,
         "technique": given.request.technique.value,
@@ -121,13 +131,24 @@ def _off(dose: Volume, reference: Volume, given: Given) -> float:
     return float((dose.data - reference.data).abs()[inside].mean())
 
 
-def _scored(told: Volume, reference: Volume, given: Given, site: Site) -> Scored:
-    """As OpenKBP scores, over the site's target and organs, on the patient's own voxels."""
+def _linearly(given: Given, patient: Patient, told: Volume, site: Site) -> dict[str, Any]:
+    """What the fluence of a linear model gives; ``failed`` where it has no end in time."""
+    started = time.process_time()
+    try:
+        dose = linear_openkbp(patient, told, given.task.machine, site, _SMALL).dose
+    except ValueError as error:
+        return {"failed": str(error), "seconds": time.process_time() - started}
+    seconds = time.process_time() - started
+    results = judge(given.task.goals, histograms(dose, given.task.structures), given.task.prescription)
+    return {**_told(results), "seconds": seconds}
+
+
+def _patient(given: Given, site: Site, dose: Volume) -> Patient:
+    """The site's target and organs on the patient's own voxels, as OpenKBP scores them."""
     ct, structures = given.patient.truth, given.task.structures
     counted = {d.name for d in (*site.targets, *site.organs)}
     names = [own for name, own in matched(site, structures).items() if name in counted]
     kept = StructureSet(structures.grid, {name: structures.structures[name] for name in names}, ct.frame)
     inside = structures.mask(BODY)[None].to(torch.uint8)
-    dose = replace(resample(reference, ct.grid), frame=ct.frame)
-    dose = replace(dose, data=dose.data * inside)
-    return scored(told, Patient(ct, kept, Volume(inside, ct.grid, Quantity.LABEL, ct.frame), dose))
+    there = replace(dose, data=dose.data * inside, frame=ct.frame)
+    return Patient(ct, kept, Volume(inside, ct.grid, Quantity.LABEL, ct.frame), there)

@@ -2,9 +2,9 @@
 
 OpenKBP's validation patients (SPINDOSE_DATA) are predicted by the network that ships and scored as the
 challenge scores. Synthetic patients of a seed that no training drew from are planned by the reference
-planner, by goals alone, and by mimicking the predicted and the reference's own dose. Time and memory are
-those of ``spindose plan`` and ``adapt`` on the real Colin27, from file to files. With --keep a killed run
-goes on, and several may share the patients (--first, --cases, --no-record) before one sums them up.
+planner, by goals alone, by mimicking the predicted and the reference's own dose, and by a linear model. Time
+and memory are those of ``spindose plan`` and ``adapt`` on the real Colin27, from file to files. With --keep a
+killed run goes on; several may share the patients (--first, --cases, --no-record) before one sums them up.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from planning.predict.openkbp import patients_of, read_patient
 from planning.predict.predicted import predicted
 from planning.predict.scores import pooled, scored
 
-from .dose_mimicking import WAYS, as_good, row
+from .dose_mimicking import LINEAR, WAYS, as_good, row
 from .parts import Targets, missed
 from .record import report
 
@@ -102,11 +102,29 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "true_dose_as_good_of_20": 20 * sum(as_good(r, "true") for r in rows) / len(rows),
         "goals_alone_as_good_of_20": 20 * sum(as_good(r, "goals") for r in rows) / len(rows),
         "mimic_time_ratio": float(np.median(ratios)),
+        **linear(rows),
         "seconds": {way: float(np.median(of)) for way, of in seconds.items()},
         "goals_met": {way: float(np.mean([_share(r["ways"][way]) for r in rows])) for way in WAYS},
         "organ_dose_of_goals_alone": {
             way: float(np.median([_organs(r, way) for r in rows])) for way in WAYS if way != "goals"
         },
+    }
+
+
+def linear(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same of the linear model, on patients of standing fields; having no plan counts against it."""
+    own = [r for r in rows if LINEAR in r["ways"]]
+    if not own:
+        return {}
+    ended = [r for r in own if "failed" not in r["ways"][LINEAR]]
+    return {
+        "linear_model": {
+            "patients": len(own),
+            "ended": len(ended),
+            "as_good": sum(as_good(r, LINEAR) for r in ended),
+            "mimicked_as_good": sum(as_good(r, "predicted") for r in own),
+            "seconds": float(np.median([r["ways"][LINEAR]["seconds"] for r in own])),
+        }
     }
 
 
