@@ -150,6 +150,19 @@ def window_over(
     return Window(pairs, middles, columns, (column, height), np.searchsorted(pairs, over))
 
 
+def halved(window: Window) -> Window:
+    """The same window with two bixels along the leaves for each of its own."""
+    width = window.size[0] / 2
+    columns = (window.columns[:, None] + width * np.array([-0.5, 0.5])).ravel()
+    return replace(window, columns=columns, size=(width, window.size[1]))
+
+
+def halves_of(window: Window) -> Int64[np.ndarray, " bixels"]:
+    """For each bixel of :func:`halved`, which of the window's own it is half of."""
+    own = np.arange(len(window.rows) * len(window.columns)).reshape(len(window.rows), -1)
+    return own.repeat(2, axis=1).ravel()
+
+
 def _strips(
     edges: Float64[np.ndarray, " edges"],
 ) -> tuple[Float64[np.ndarray, " rows"], float, Int64[np.ndarray, " rows"]]:

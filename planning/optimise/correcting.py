@@ -1,11 +1,20 @@
 """Monitor units corrected on the dose as it is calculated, until it meets the goals or rounds run out."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
+from imaging.grid import Grid, indices, positions
+from imaging.resample import resample
+from imaging.shapes import Points
 from imaging.volume import Volume
+from planning.beams import Beam
 from planning.check.judge import GoalResult, judge
+from planning.goals import about
 from planning.machine import Machine
 
 from .delivering import Delivered, Wish
@@ -20,6 +29,7 @@ def corrected(
     made: Delivered,
     wish: Wish,
     density: Volume,
+    grid: Grid,
     machine: Machine,
     *,
     least: float = 0.0,
@@ -28,9 +38,10 @@ def corrected(
 ) -> Delivered:
     """The same shapes with monitor units that minimise the terms on the calculated dose.
 
-    Each span's dose is calculated once, as the plan's dose has it. Where that dose, scaled as the plan will
-    be, misses goals, their terms get greater priorities and monitor units are fitted again; the round that
-    missed fewest goals stays, the first of equal ones.
+    Each span's dose is calculated once, as the plan's dose has it: in structures with goals between the
+    voxels of the dose grid, which blur the target's edge and are what goals are judged by. Where that dose,
+    scaled as the plan will be, misses goals, their terms get greater priorities and monitor units are fitted
+    again; the round that missed fewest goals stays, the first of equal ones.
 
     Parameters
     ----------
@@ -40,6 +51,8 @@ def corrected(
         The goals, and the points that the dose is at.
     density
         Relative electron density, as the plan's dose traces it.
+    grid
+        That of the plan's dose.
     machine
         What delivers them.
     least
@@ -49,7 +62,7 @@ def corrected(
     max_iterations
         Iterations of each round at most.
     """
-    columns = span_doses(made.beams, density, wish.drawn.points, machine)
+    columns = _as_judged(made.beams, density, wish, grid, machine)
     terms, mu = made.terms, span_units(made.beams)
     tried: list[tuple[tuple[int, ...], Tensor]] = []
     for n in range(n_rounds + 1):
@@ -70,3 +83,39 @@ def _missed(dose: Tensor, wish: Wish) -> list[GoalResult]:
     scale = scale_for(seen[wish.target], wish.prescription)
     whole = sampled(scale * dose * wish.prescription.n_fractions, wish.drawn)
     return [one for one in judge(wish.goals, whole, wish.prescription) if one.met is False]
+
+
+def _as_judged(
+    beams: Sequence[Beam], density: Volume, wish: Wish, grid: Grid, machine: Machine
+) -> Float32[Tensor, "points spans"]:
+    """Dose of each span (Gy for a monitor unit), of structures with goals as the grid's voxels have it."""
+    drawn = wish.drawn
+    judged = [inside for name, inside in drawn.regions.items() if about(wish.goals, name)]
+    at = torch.cat([torch.empty(0, dtype=torch.int64), *(one.long() for one in judged)]).unique().numpy()
+    apart = np.setdiff1d(np.arange(len(drawn.points)), at)
+    corners, shares = _between(grid, drawn.points[at])
+    voxels, place = np.unique(corners, return_inverse=True)
+    index = np.stack(np.unravel_index(voxels, grid.shape), axis=1)
+    there = positions(grid, index.astype(np.float64))
+    columns = span_doses(beams, density, np.concatenate([drawn.points[apart], there]), machine)
+    direct, on_grid = columns.split([len(apart), len(there)])
+    # The plan's dose has none where there is no tissue.
+    on_grid = on_grid * (resample(density, grid).data[0][tuple(index.T)] > 0)[:, None].to(columns)
+    found = columns.new_zeros(len(drawn.points), columns.shape[1])
+    found[apart] = direct
+    for corner, share in zip(place.reshape(corners.shape).T, shares.T, strict=True):
+        found[at] += torch.from_numpy(share).to(columns)[:, None] * on_grid[corner]
+    return found
+
+
+def _between(grid: Grid, points: Points) -> tuple[Int64[np.ndarray, "n 8"], Float64[np.ndarray, "n 8"]]:
+    """The eight voxels around each point, as flat indices, and what each counts in a trilinear dose."""
+    last = np.array(grid.shape) - 1
+    index = np.clip(indices(grid, points), 0, last)
+    low = np.minimum(np.floor(index).astype(np.int64), np.maximum(last - 1, 0))
+    above = index - low
+    corners, shares = [], []
+    for step in np.ndindex(2, 2, 2):
+        corners.append(np.ravel_multi_index(tuple(np.minimum(low + step, last).T), grid.shape))
+        shares.append(np.where(np.array(step) == 1, above, 1 - above).prod(axis=1))
+    return np.stack(corners, axis=1), np.stack(shares, axis=1)

@@ -1,7 +1,7 @@
 """From goals to what the optimiser minimises: terms, and the points that they look at."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,12 +71,14 @@ def sample(
     organs: Sequence[str],
     share: float = 1.0,
     of_target: float | None = None,
+    hottest: Collection[str] = (),
 ) -> Sample:
     """Points in the target, in some organs and in shells around the target, evenly spread over each.
 
     Points are voxel centres of the dose grid; the target and structures that fill only a few of those
-    are sampled at their own voxels. Where only a share of the points is taken, organs keep those near the
-    target: there lie their hottest.
+    are sampled at their own voxels. Where only a share of the points is taken, organs of which the hottest
+    part alone counts keep those near the target, where it lies: means and histograms of such points are not
+    those of the organ.
 
     Parameters
     ----------
@@ -90,6 +92,8 @@ def sample(
         Of the points that are usual, where many directions leave no room for all of them.
     of_target
         The same of the target's, if it is another.
+    hottest
+        Names of organs that no goal asks more of than a maximum.
     """
     coarse = resample_structures(structures, grid)
     target = target_of(structures)
@@ -103,8 +107,9 @@ def sample(
         mask = coarse.mask(name)
         # Coverage is decided at the target's edge, which the dose grid's voxels blur.
         own = name == target or int(mask.sum()) < _FEWEST_VOXELS
-        if own:
-            parts_of[name] = _spread(structure.mask, structures.grid, most)
+        if own or name not in hottest:
+            given = (structure.mask, structures.grid) if own else (mask, grid)
+            parts_of[name] = _spread(*given, most)
             continue
         beside = _spread(mask & near, grid, _MOST_POINTS["organ"])
         parts_of[name] = np.concatenate([beside, _spread(mask & ~near, grid, most)])
@@ -175,6 +180,18 @@ def terms_of(
         for name in drawn.regions
         if same_name(goal.structure, name) and not (name == target and _is_aimed_at(goal, prescription))
     )
+
+
+def hottest_alone(goals: Sequence[Goal], names: Sequence[str]) -> set[str]:
+    """Which structures have goals for nothing but their hottest tenth of a cm³, or less."""
+
+    def is_maximum(goal: Goal) -> bool:
+        kind, number = parts(goal.metric)
+        at_most = goal.comparison is Comparison.AT_MOST
+        return at_most and (kind == "Dmax" or (kind == "Dcc" and number <= _NEARLY_MAXIMUM_CC))
+
+    asked = {name: [g for g in goals if same_name(g.structure, name)] for name in names}
+    return {name for name, own in asked.items() if own and all(map(is_maximum, own))}
 
 
 def shells(drawn: Sample) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """How every plan is made: bixels, fluence, leaves, monitor units, and what came of it."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -20,17 +20,18 @@ from planning.density import covering as lattice
 from planning.dose.bixel_dose import FULL_CUTOFF
 from planning.dose.bixels import Bixels
 from planning.dose.influence import influence
+from planning.dose.joined import joined
 from planning.goals import Goal, about, same_name
 from planning.machine import Machine
 from planning.plan import Plan, Prescription
 from planning.scenarios import NOMINAL, Scenario
 
-from .apertures import Window, window_over
+from .apertures import Window, halved, halves_of, window_over
 from .arc import sectors
 from .correcting import corrected
 from .delivering import Delivered, Wish, cut_fields, shaped
 from .direct import expect_free_leaves
-from .from_goals import Sample, sample
+from .from_goals import Sample, hottest_alone, sample
 from .monitor_units import scaled
 from .objectives import Objective
 from .outlook import bands_of, sampled
@@ -172,8 +173,7 @@ def made_for(
     share, of_target
         Of the points that are usual, in organs and around the target, and in the target.
     reach
-        Furthest lateral reach of bixels (mm) in the fluence that leaves are shaped from; with leaves it is
-        always the full one.
+        Furthest lateral reach of bixels (mm); monitor units are corrected on the dose of full reach.
     """
     structures, machine, chosen = task.structures, task.machine, task.settings
     bixels = reaching(structures, task.density, task.fields, machine, task.dose_grid, task.margin)
@@ -184,30 +184,50 @@ def made_for(
     # As the dose of what is delivered is computed: depths on the dose grid's spacing, full reach.
     tissue = resample(task.density, lattice(task.dose_grid, task.density.grid))
     seen = _looking(task, tissue, drawn, terms)
-    free = bool(task.arcs) or (chosen.shape_leaves and machine.mlc.interdigitation)
-    coarse = _window(task, task.fields, _COARSE) if free else None
-    if coarse is None:
+    if not task.arcs and not (chosen.shape_leaves and machine.mlc.interdigitation):
         uncertain = seen(task.fields, bixels)
-    else:
-        uncertain = seen(task.fields, [coarse.bixels] * len(task.fields), reach=reach)
-    wish = _wished(task, terms, uncertain, drawn)
-    if coarse is None:
+        wish = _wished(task, terms, uncertain, drawn)
         made = cut_fields(task.fields, bixels, wish, uncertain, machine, chosen, task.progress)
-    else:
-        window = _window(task, task.spans)
-        uncertain = seen(task.spans, [window.bixels] * len(task.spans))
-        beams = task.arcs or task.fields
-        made = shaped(beams, coarse, window, wish, uncertain, machine, chosen, task.progress)
-        if len(uncertain.scenarios) == 1:
-            least = 0.0 if task.arcs else chosen.min_mu
-            made = corrected(made, wish, tissue, machine, least=least, n_rounds=chosen.n_corrections)
+        return _told(task, made, wish, uncertain)
+    way = _turning if task.arcs else _standing
+    wish, made, uncertain = way(task, terms, drawn, partial(seen, reach=reach))
+    if len(uncertain.scenarios) == 1:
+        least = 0.0 if task.arcs else chosen.min_mu
+        given = (tissue, task.dose_grid, machine)
+        made = corrected(made, wish, *given, least=least, n_rounds=chosen.n_corrections)
     return _told(task, made, wish, uncertain)
+
+
+def _standing(
+    task: Task, terms: tuple[Objective, ...], drawn: Sample, seen: Callable[..., Uncertain]
+) -> tuple[Wish, Delivered, Uncertain]:
+    """Fluence of standing fields and the leaves shaped after it, on one influence matrix."""
+    coarse = _window(task, task.fields, _COARSE)
+    window = halved(coarse)
+    uncertain = seen(task.fields, [window.bixels] * len(task.fields))
+    parts, n_each = halves_of(coarse), len(coarse.rows) * len(coarse.columns)
+    whole = tuple(joined(matrix, parts, n_each) for matrix in uncertain.matrices)
+    wish = _wished(task, terms, replace(uncertain, matrices=whole), drawn)
+    given = (coarse, window, wish, uncertain, task.machine, task.settings, task.progress)
+    return wish, shaped(task.fields, *given), uncertain
+
+
+def _turning(
+    task: Task, terms: tuple[Objective, ...], drawn: Sample, seen: Callable[..., Uncertain]
+) -> tuple[Wish, Delivered, Uncertain]:
+    """Fluence of arcs' sectors as of standing fields, and the leaves that sweep over it."""
+    coarse, window = _window(task, task.fields, _COARSE), _window(task, task.spans)
+    wish = _wished(task, terms, seen(task.fields, [coarse.bixels] * len(task.fields)), drawn)
+    uncertain = seen(task.spans, [window.bixels] * len(task.spans))
+    given = (coarse, window, wish, uncertain, task.machine, task.settings, task.progress)
+    return wish, shaped(task.arcs, *given), uncertain
 
 
 def _drawn(task: Task, share: float, of_target: float) -> Sample:
     names = [name for name in task.structures.structures if about(task.goals, name)]
     room = _ARC_SHARE if task.arcs else 1.0
-    return sample(task.structures, task.dose_grid, names, share * room, of_target * room)
+    shares = (share * room, of_target * room)
+    return sample(task.structures, task.dose_grid, names, *shares, hottest_alone(task.goals, names))
 
 
 def _window(task: Task, beams: Sequence[Beam], *length: float) -> Window:

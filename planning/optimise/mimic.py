@@ -40,7 +40,7 @@ class Likeness:
         Factor of dose below the reference around the target, against dose above it.
     share, of_target
         Of the points that a plan without a reference looks at, in organs and around the target, and in the
-        target: a reference tells each what it shall receive, so that fewer do.
+        target: a reference tells each what it shall receive, so that fewer do; of the target all are needed.
 
     Raises
     ------
@@ -48,11 +48,11 @@ class Likeness:
         If a number is negative, or the share not in (0, 1].
     """
 
-    voxels: float = 5.0
-    histograms: float = 20.0
+    voxels: float = 2.0
+    histograms: float = 8.0
     under: float = 0.0
     share: float = 0.15
-    of_target: float = 0.5
+    of_target: float = 1.0
 
     def __post_init__(self) -> None:
         shares = (self.share, self.of_target)
@@ -95,7 +95,7 @@ def quickly(settings: Settings) -> Settings:
         n_segments=50,
         leaf_iterations=30,
         n_rounds=1,
-        max_iterations=40,
+        max_iterations=30,
         n_presses=0,
         n_corrections=2,
     )
