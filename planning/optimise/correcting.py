@@ -1,6 +1,6 @@
 """Monitor units corrected on the dose as it is calculated, until it meets the goals or rounds run out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from planning.goals import about
 from planning.machine import Machine
 
 from .delivering import Delivered, Wish
-from .from_goals import strengthened
+from .from_goals import Sample, strengthened
 from .monitor_units import scale_for
 from .objectives import prepare
 from .outlook import rank, sampled
@@ -62,7 +62,8 @@ def corrected(
     max_iterations
         Iterations of each round at most.
     """
-    columns = _as_judged(made.beams, density, wish, grid, machine)
+    asked = [name for name in wish.drawn.regions if about(wish.goals, name)]
+    columns = doses_as_judged(made.beams, density, wish.drawn, asked, grid, machine)
     terms, mu = made.terms, span_units(made.beams)
     tried: list[tuple[tuple[int, ...], Tensor]] = []
     for n in range(n_rounds + 1):
@@ -85,22 +86,42 @@ def _missed(dose: Tensor, wish: Wish) -> list[GoalResult]:
     return [one for one in judge(wish.goals, whole, wish.prescription) if one.met is False]
 
 
-def _as_judged(
-    beams: Sequence[Beam], density: Volume, wish: Wish, grid: Grid, machine: Machine
+def doses_as_judged(
+    beams: Sequence[Beam],
+    density: Volume,
+    drawn: Sample,
+    names: Collection[str],
+    grid: Grid,
+    machine: Machine,
 ) -> Float32[Tensor, "points spans"]:
-    """Dose of each span (Gy for a monitor unit), of structures with goals as the grid's voxels have it."""
-    drawn = wish.drawn
-    judged = [inside for name, inside in drawn.regions.items() if about(wish.goals, name)]
-    at = torch.cat([torch.empty(0, dtype=torch.int64), *(one.long() for one in judged)]).unique().numpy()
+    """Dose of each span for one monitor unit (Gy), in some structures as the voxels of a dose grid have it.
+
+    Parameters
+    ----------
+    beams
+        With control points.
+    density
+        Relative electron density, as the plan's dose traces it.
+    drawn
+        The points.
+    names
+        Structures whose points have the dose between voxels, which have none where there is no tissue; others
+        have that of their own place.
+    grid
+        That of the plan's dose.
+    machine
+        What delivers it.
+    """
+    judged = [drawn.regions[name].long() for name in names]
+    at = torch.cat([torch.empty(0, dtype=torch.int64), *judged]).unique().numpy()
     apart = np.setdiff1d(np.arange(len(drawn.points)), at)
     corners, shares = _between(grid, drawn.points[at])
     voxels, place = np.unique(corners, return_inverse=True)
-    index = np.stack(np.unravel_index(voxels, grid.shape), axis=1)
-    there = positions(grid, index.astype(np.float64))
+    index = np.unravel_index(voxels, grid.shape)
+    there = positions(grid, np.stack(index, axis=1).astype(np.float64))
     columns = span_doses(beams, density, np.concatenate([drawn.points[apart], there]), machine)
     direct, on_grid = columns.split([len(apart), len(there)])
-    # The plan's dose has none where there is no tissue.
-    on_grid = on_grid * (resample(density, grid).data[0][tuple(index.T)] > 0)[:, None].to(columns)
+    on_grid = on_grid * (resample(density, grid).data[0][index] > 0)[:, None].to(columns)
     found = columns.new_zeros(len(drawn.points), columns.shape[1])
     found[apart] = direct
     for corner, share in zip(place.reshape(corners.shape).T, shares.T, strict=True):

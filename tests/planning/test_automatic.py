@@ -4,24 +4,28 @@ import numpy as np
 import pytest
 import torch
 
-from imaging.grid import axial, positions
+from imaging.grid import axial, indices, positions
+from imaging.resample import resample
 from imaging.structures import RoiType, Structure, StructureSet
 from imaging.volume import Quantity, Volume
 from planning.arrange import arrange, arrange_arcs
 from planning.beams import n_segments
-from planning.check.dvh import Dvh, histograms
+from planning.check.dvh import Dvh, histograms, read_dose
 from planning.check.judge import GoalResult, judge
 from planning.check.robust import robustness
 from planning.deliverable import expect_deliverable
+from planning.density import covering
 from planning.dose.forward import calculate
 from planning.goals import brain_goals, parse_goal
 from planning.machine import load_machine
 from planning.motion import schedule
 from planning.optimise.automatic import plan_automatically
-from planning.optimise.from_goals import objectives_for, sample, strengthened
+from planning.optimise.correcting import doses_as_judged
+from planning.optimise.from_goals import hottest_alone, objectives_for, sample, strengthened
 from planning.optimise.making import Task
 from planning.optimise.monitor_units import scale_for
 from planning.optimise.objectives import SquaredMean, SquaredOverdose
+from planning.optimise.refit import span_units
 from planning.optimise.robust import Aggregate
 from planning.optimise.settings import Settings
 from planning.plan import Prescription
@@ -266,6 +270,36 @@ def test_an_organ_smaller_than_dose_voxels_is_looked_at_in_its_own():
     assert "Brainstem" not in looked.regions
     at = looked.points[looked.regions["OpticChiasm"].numpy()]
     assert at.mean(axis=0) == pytest.approx([0, -12, -12], abs=1)
+
+
+def test_corrected_doses_are_those_that_goals_are_judged_by(planned):
+    plan, machine = planned[0], load_machine("generic-6mv")
+    looked = sample(DRAWN, COARSE, ["Brainstem"], 0.2)
+    tissue = resample(WATER, covering(COARSE, FINE))
+    spans = doses_as_judged(plan.beams, tissue, looked, ["PTV", "Brainstem"], COARSE, machine)
+    found = (spans @ span_units(plan.beams)).numpy() * RX.n_fractions
+    dose = calculate(plan, WATER, COARSE, machine)
+    for name in ("PTV", "Brainstem"):
+        own = looked.regions[name].numpy()
+        at = torch.from_numpy(indices(COARSE, looked.points[own])).float()
+        np.testing.assert_allclose(found[own], read_dose(dose, at)[0], rtol=1e-3, atol=1e-3)
+
+
+def test_few_points_have_the_mean_of_their_organ_unless_its_hottest_part_alone_counts():
+    brain = Structure(ellipsoid((0, 0, 0), (50, 55, 45)), RoiType.ORGAN, (0, 0, 255))
+    drawn = replace(DRAWN, structures={**DRAWN.structures, "Brain": brain})
+    voxels = positions(FINE, brain.mask.nonzero().double().numpy())
+    whole = np.linalg.norm(voxels - [18, -10, 10], axis=1).mean()
+    asked = [parse_goal("Brain", "D0.03cc <= 60 Gy"), parse_goal("Brain", "Dmean <= 30 Gy")]
+    assert hottest_alone(asked[:1], ["Brain"]) == {"Brain"}
+    assert hottest_alone(asked, ["Brain"]) == hottest_alone([], ["Brain"]) == set()
+    even, near = (sample(drawn, COARSE, ["Brain"], 0.1, hottest=names) for names in (set(), {"Brain"}))
+    away = [
+        np.linalg.norm(one.points[one.regions["Brain"].numpy()] - [18, -10, 10], axis=1).mean()
+        for one in (even, near)
+    ]
+    assert away[0] == pytest.approx(whole, rel=0.03)
+    assert away[1] < 0.8 * whole
 
 
 def test_shells_surround_the_target_at_their_distance():
