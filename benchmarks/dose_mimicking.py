@@ -63,7 +63,7 @@ def row(planner: Planner, k: int, predictor: Predictor, keep: Path) -> dict[str,
     for way, dose in (("predicted", told), ("true", reference)):
         found[way], achieved = _made(given, _mimicking(quick, dose))
         found[way]["off_reference_gy"] = _off(achieved, reference, given)
-    found["predicted"]["seconds"] += took
+    found["predicted"] |= {"seconds": found["predicted"]["seconds"] + took, "predicting_seconds": took}
     truth = _patient(given, predictor.site, resample(reference, told.grid))
     score = scored(told, truth)
     if given.request.technique is Technique.IMRT:

@@ -94,6 +94,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Figures of all held-out patients together."""
     seconds = {way: [r["ways"][way]["seconds"] for r in rows] for way in WAYS}
     ratios = np.array(seconds["predicted"]) / np.array(seconds["reference"])
+    predicting = np.array([r["ways"]["predicted"]["predicting_seconds"] for r in rows])
+    alone = ratios - predicting / np.array(seconds["reference"])
     return {
         "brain_dose_error_gy": float(np.mean([r["dose_gy"] for r in rows])),
         "brain_dose_error_sd_gy": float(np.std([r["dose_gy"] for r in rows])),
@@ -102,6 +104,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "true_dose_as_good_of_20": 20 * sum(as_good(r, "true") for r in rows) / len(rows),
         "goals_alone_as_good_of_20": 20 * sum(as_good(r, "goals") for r in rows) / len(rows),
         "mimic_time_ratio": float(np.median(ratios)),
+        "mimic_time_ratio_without_predicting": float(np.median(alone)),
         **linear(rows),
         "seconds": {way: float(np.median(of)) for way, of in seconds.items()},
         "goals_met": {way: float(np.mean([_share(r["ways"][way]) for r in rows])) for way in WAYS},

@@ -14,7 +14,7 @@ from imaging.shapes import Mask, Point, Points
 from imaging.volume import Quantity, Volume
 from planning.arcs import Arc
 from planning.beams import Beam, project, source_position
-from planning.dose.raytrace import radiological_depth
+from planning.dose.fan import fan_depth
 
 _SAD = 1000.0  # mm
 _MARGIN = 5.0  # mm around the target, as fields are shaped
@@ -138,7 +138,7 @@ def _strength(density: Volume, beam: Beam, points: Points) -> Shares:
     """What a broad beam leaves at points, as a share of that at the isocentre."""
     source = source_position(beam, _SAD)
     both = np.concatenate([points, beam.isocenter[None]])
-    depth = radiological_depth(density, source, both).double().numpy()
+    depth = fan_depth(density, source, both).double().numpy()
     away = np.linalg.norm(both - source, axis=1)
     left = np.exp(-_ATTENUATION * (depth - depth[-1])) * (_SAD / away) ** 2
     return np.minimum(left[:-1], _GREATEST)

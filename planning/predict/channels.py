@@ -5,13 +5,15 @@ Planes are named, so that a network may be given some of them: what it sees is a
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from imaging.grid import Grid
+from imaging.grid import Grid, indices, positions
 from imaging.resample import averaged
 from imaging.shapes import Mask
 from imaging.volume import Quantity, Volume
@@ -29,6 +31,7 @@ _HALF = 0.5
 _HU = (-1000.0, 2000.0)  # metal and what is no CT number end here
 
 Planes = Float[Tensor, "c i j k"]
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -174,8 +177,41 @@ def _density(ct: Volume, grid: Grid) -> Float[Tensor, "i j k"]:
 
 def _share(mask: Mask, patient: Patient, grid: Grid) -> Float[Tensor, "a b d"]:
     """How much of each voxel a structure fills."""
-    whole = Volume(mask[None].float(), patient.ct.grid, Quantity.PROBABILITY)
-    return averaged(whole, grid, float(patient.ct.grid.spacing.min())).data[0]
+    out = torch.zeros(grid.shape)
+    own = patient.ct.grid
+    box = _box(mask, 1)
+    if box is None:
+        return out
+    ends = [(float(side.start), float(side.stop - 1)) for side in box]
+    corners = indices(grid, positions(own, np.array(list(product(*ends)))))
+    first = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, None).tolist()
+    last = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 1, grid.shape).tolist()
+    if any(b <= a for a, b in zip(first, last, strict=True)):
+        return out
+    near = slice(first[0], last[0]), slice(first[1], last[1]), slice(first[2], last[2])
+    whole = Volume(mask[box][None].float(), _part(own, box), Quantity.PROBABILITY)
+    out[near] = averaged(whole, _part(grid, near), float(own.spacing.min())).data[0]
+    return out
+
+
+def _box(mask: Mask, beside: int) -> Box | None:
+    """Where a mask lies, with some voxels beside it as far as there are any; None of an empty one."""
+    sides = []
+    for axis in range(3):
+        found = mask.any(dim=(axis + 1) % 3, keepdim=True).any(dim=(axis + 2) % 3, keepdim=True)
+        own = found.flatten().nonzero()[:, 0]
+        if len(own) == 0:
+            return None
+        sides.append(slice(max(int(own[0]) - beside, 0), min(int(own[-1]) + 1 + beside, mask.shape[axis])))
+    return sides[0], sides[1], sides[2]
+
+
+def _part(grid: Grid, box: Box) -> Grid:
+    """The voxels of a grid in a box."""
+    affine = grid.affine.copy()
+    affine[:3, 3] = positions(grid, np.array([[float(side.start) for side in box]]))[0]
+    i, j, k = (side.stop - side.start for side in box)
+    return Grid((i, j, k), affine)
 
 
 def _mask(share: Float[Tensor, "i j k"]) -> Mask:
