@@ -168,6 +168,9 @@ def test_a_users_scan_and_sphere_become_a_covered_plan(demo, tmp_path):
     assert met["PTV", "D95% >= 95 %"] is True
     drawn = read_case(out / "contours").structures
     assert torch.isfinite(read_case(out / "dose").volumes["dose"].data).all()
+    assert plan_facts(out)["predicted"]["structures"]["PTV"]["predicted_mean_gy"] == pytest.approx(
+        60.0, rel=0.1
+    )
     assert float(drawn.mask("PTV").sum()) * drawn.grid.voxel_volume / 1000 == pytest.approx(
         4 / 3 * np.pi * 3.3**3, rel=0.4
     )
