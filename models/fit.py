@@ -4,6 +4,7 @@ Processes are Accelerate's: started with ``accelerate launch``, each sees its sh
 gradients are averaged before each step, so that the batch means the same on one device as on eight.
 """
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,11 +65,13 @@ class Fit:
         Processes that make samples; 0 makes them between steps.
     muon
         Whether kernels of convolutions step by :class:`models.muon.Muon`; by AdamW as all else otherwise.
+    part
+        Which part of a longer training this is, from where to where of its cosine, 0..1.
 
     Raises
     ------
     ValueError
-        If there is neither a number of steps nor a budget, or a number is negative.
+        If there is neither a number of steps nor a budget, or a number cannot be.
     """
 
     steps: int = 0
@@ -85,10 +88,12 @@ class Fit:
     patience: int = 0
     workers: int = 0
     muon: bool = False
+    part: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if min(asdict(self).values()) < 0 or self.batch < 1:
-            raise ValueError("expected numbers of 0 or more and a batch of 1 or more")
+        numbers = [v for v in asdict(self).values() if not isinstance(v, tuple)]
+        if min(numbers) < 0 or self.batch < 1 or not 0 <= self.part[0] < self.part[1] <= 1:
+            raise ValueError("expected numbers of 0 or more, a batch of 1 or more, a part between 0 and 1")
         if self.steps == 0 and self.budget_s == 0:
             raise ValueError("expected a number of steps or a budget of time, got neither; set one")
 
@@ -323,7 +328,8 @@ def _done(run: _Run, how: Fit, here: PartialState) -> bool:
 
 def _rate(run: _Run, how: Fit) -> float:
     warm = min(1.0, (run.step + 1) / max(how.warmup, 1))
-    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(_share(run, how), 1.0))))
+    done = how.part[0] + (how.part[1] - how.part[0]) * min(_share(run, how), 1.0)
+    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def _keep(parts: Mapping[str, Part], run: _Run, how: Fit, folder: Path) -> None:
@@ -335,7 +341,7 @@ def _resumed(parts: Mapping[str, Part], how: Fit, folder: Path) -> _Run:
     state = kept_state(folder)
     if state is None:
         return _Run()
-    now = asdict(how)
+    now = json.loads(json.dumps(asdict(how)))
     if any(now.get(k) != v for k, v in state["fit"].items() if k not in _FREE):
         raise ValueError(
             "expected the settings that the checkpoint was made with, got others; use a new folder"
