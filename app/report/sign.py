@@ -27,7 +27,7 @@ def sign(manifest: Path, key: Path) -> Path:
     ValueError
         If the file holds no such key, or the package ``cryptography`` is not installed.
     """
-    signature = _private(key).sign(manifest.read_bytes())
+    signature = private_key(key).sign(manifest.read_bytes())
     path = _signature_of(manifest)
     with whole_file(path) as part:
         part.write_bytes(signature)
@@ -49,7 +49,7 @@ def expect_signed(manifest: Path, trusted: Path) -> None:
     ValueError
         If there is no signature, it is of another key or text, or the file holds no public Ed25519 key.
     """
-    public = _public(trusted)
+    public = public_key(trusted)
     path = _signature_of(manifest)
     if not path.is_file():
         raise ValueError(f"expected a signature of {manifest.name}, got none; sign the report with --key")
@@ -68,7 +68,8 @@ def _signature_of(manifest: Path) -> Path:
     return manifest.with_name(manifest.name + ".sig")
 
 
-def _private(path: Path) -> Any:
+def private_key(path: Path) -> Any:
+    """The private Ed25519 key in a PEM file. Raises a ValueError if it holds none."""
     ed25519, serialization = _package()
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
@@ -79,7 +80,8 @@ def _private(path: Path) -> Any:
     return key
 
 
-def _public(path: Path) -> Any:
+def public_key(path: Path) -> Any:
+    """The public Ed25519 key in a PEM file. Raises a ValueError if it holds none."""
     ed25519, serialization = _package()
     try:
         key = serialization.load_pem_public_key(path.read_bytes())

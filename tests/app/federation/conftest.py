@@ -63,3 +63,43 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> list[ReadyDose]:
 def site(ready: list[ReadyDose]) -> Callable[[Sequence[int]], DoseTask]:
     """A site of some of the patients, by number; the last of them is held out."""
     return lambda numbers: DoseTask(RUN, [ready[n] for n in numbers[:-1]], [ready[numbers[-1]]])
+
+
+def write_openkbp_patient(folder: Path, at: float) -> Path:
+    """A patient in OpenKBP's layout: 128 voxels a side, few of them the patient's."""
+    folder.mkdir(parents=True)
+    index = np.arange(128)
+    x, y, z = np.meshgrid(*[(index - 64) * mm for mm in (4.0, 4.0, 3.0)], indexing="ij")
+    body = x**2 + y**2 + z**2 < 40.0**2
+    ptv = (x - at) ** 2 + y**2 + z**2 < 14.0**2
+    organ = (x + at + 5) ** 2 + y**2 + z**2 < 10.0**2
+    flat = {name: np.flatnonzero(mask) for name, mask in (("body", body), ("ptv", ptv), ("organ", organ))}
+    (folder / "voxel_dimensions.csv").write_text("4.0\n4.0\n3.0\n", encoding="utf-8")
+    dose = np.where(ptv, 70.0, 30.0).ravel()[flat["body"]]
+    _csv(folder / "ct.csv", flat["body"], np.full(len(flat["body"]), 1024.0))
+    _csv(folder / "dose.csv", flat["body"], dose)
+    _csv(folder / "possible_dose_mask.csv", flat["body"], None)
+    _csv(folder / "PTV70.csv", flat["ptv"], None)
+    _csv(folder / "LeftParotid.csv", flat["organ"], None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where patients of :func:`hospital` are kept once they are made ready, for all tests."""
+    return tmp_path_factory.mktemp("ready")
+
+
+def _csv(path: Path, index: np.ndarray, data: np.ndarray | None) -> None:
+    values = [""] * len(index) if data is None else [f"{v:.1f}" for v in data]
+    rows = [f"{i},{v}" for i, v in zip(index, values, strict=True)]
+    path.write_text("\n".join([",data", *rows]) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hospital's folder of three patients."""
+    folder = tmp_path_factory.mktemp("hospital")
+    for n in range(3):
+        write_openkbp_patient(folder / f"pt_{n + 1}", 5.0 * n)
+    return folder

@@ -1,0 +1,113 @@
+"""A node that answers: through the gate, learning or scoring, and through the gate again."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from imaging.atomic import whole_file
+
+from .audit import note
+from .gate import Answer, Asked, Refusal, RefusedError, let_in, let_out, travelling
+from .learning import Task, Weights, learn, score
+from .node_file import NodeFile
+from .study import Study
+from .tasks import network_of, task_of
+
+
+def answered(asked: Asked, node: NodeFile) -> Answer:
+    """The answer to a request, if it may be given.
+
+    Parameters
+    ----------
+    asked
+        What came.
+    node
+        The hospital's settings.
+
+    Raises
+    ------
+    RefusedError
+        If it is refused, or what was asked fails; nothing of why leaves but its code.
+    """
+    try:
+        study, who = let_in(asked, node)
+        answer = _tried(asked, study, node)
+        let_out(answer, asked, study, node, who)
+    except RefusedError as error:
+        note(node.log, "out", "refusal", f"{error.code.value}: {error.why}", size=len(error.code.value))
+        raise
+    return answer
+
+
+def seed_of(study: Study, node: NodeFile, number: int) -> int:
+    """The seed of a site's samples in a round; sites of other names draw others."""
+    told = json.dumps([study.digest, node.name, number])
+    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:6])
+
+
+def _tried(asked: Asked, study: Study, node: NodeFile) -> Answer:
+    """What was asked, or that it failed."""
+    try:
+        return _done(asked, study, node)
+    except Exception as error:  # noqa: BLE001 # whatever it is, it must not travel
+        # Our own sentences name no patient; those of libraries may name files.
+        why = str(error) if type(error) is ValueError else type(error).__name__
+        raise RefusedError(Refusal.FAILED, why) from None
+
+
+def _done(asked: Asked, study: Study, node: NodeFile) -> Answer:
+    if shutil.disk_usage(_there(node.state)).free < node.limits.disk_gb * 1e9:
+        raise ValueError("expected free space on the disk, got less than disk_gb of the node's file")
+    torch.set_num_threads(max(node.limits.threads, 1))
+    ready = node.state / "ready"
+    task: Task = task_of(study, node.data[study.task], ready, node.held_out, _quiet)
+    weights = {**_own_norms(study, node), **asked.weights}
+    number = int(asked.words["round"])
+    if asked.kind == "evaluate":
+        found = score(weights, task)
+        return Answer({}, {"patients": found.patients, **found.errors})
+    took = learn(weights, task, study.budget(number), seed_of(study, node, number))
+    leaving = travelling(study)
+    _keep_norms(study, node, {k: t for k, t in took.weights.items() if k not in leaving})
+    figures = asdict(took)
+    return Answer(
+        {k: took.weights[k] for k in leaving},
+        {
+            "patients": figures["patients"],
+            "samples": figures["samples"],
+            "loss_first": took.losses[0],
+            "loss_last": took.losses[1],
+        },
+    )
+
+
+def _own_norms(study: Study, node: NodeFile) -> Weights:
+    """What this site keeps of a network to itself: of its last round, or as it began."""
+    kept = _norms(study, node)
+    if kept.is_file():
+        return load_file(kept)
+    leaving = travelling(study)
+    return {k: t for k, t in network_of(study).state_dict().items() if k not in leaving}
+
+
+def _keep_norms(study: Study, node: NodeFile, own: Weights) -> None:
+    if own:
+        with whole_file(_norms(study, node)) as part:
+            save_file(dict(own), part)
+
+
+def _norms(study: Study, node: NodeFile) -> Path:
+    return node.state / "norms" / f"{study.digest[:24]}.safetensors"
+
+
+def _there(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _quiet(_: str, __: float) -> None: ...

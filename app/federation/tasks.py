@@ -1,0 +1,145 @@
+"""Tasks that sites can learn together, by the name that a study gives them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from app.console import Progress
+from app.dose_material import prepare_doses, split_doses
+from app.dose_samples import Varied
+from app.dose_sources import dose_sources
+from app.train_dose import DoseRun
+from models.dose_unet import DoseUNetConfig
+from models.fit import Fit
+from planning.predict.channels import Sees
+from planning.predict.site import read_site
+
+from .dose_task import DoseTask
+from .learning import Task
+from .study import NAME, Study
+
+_DOSE = {"site": str, "sees": dict, "histogram": float, "varied": dict, "shape": list, "net": dict}
+_SIDE = (16, 160)  # voxels of a window
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of task.
+
+    Parameters
+    ----------
+    does
+        In a few words.
+    network
+        The network of a study, with first weights of its seed.
+    read
+        The task of a study on the patients of folders; made ready in a folder, with a share held out.
+    """
+
+    does: str
+    network: Callable[[Study], nn.Module]
+    read: Callable[[Study, tuple[Path, ...], Path, float, Progress], Task]
+
+
+def network_of(study: Study) -> nn.Module:
+    """A study's network with its first weights.
+
+    Raises
+    ------
+    ValueError
+        If there is no such task, or its settings are others'.
+    """
+    return _kind(study).network(study)
+
+
+def task_of(
+    study: Study, folders: tuple[Path, ...], ready: Path, held_out: float, progress: Progress
+) -> Task:
+    """A study's task at a site.
+
+    Parameters
+    ----------
+    study
+        What is learnt.
+    folders
+        The site's patients.
+    ready
+        Where they are kept once they are made ready.
+    held_out
+        Share to validate on.
+    progress
+        Called with what happens and the share that is done.
+
+    Raises
+    ------
+    ValueError
+        As :func:`network_of`, or if no two patients fit.
+    """
+    return _kind(study).read(study, folders, ready, held_out, progress)
+
+
+def dose_run(study: Study) -> DoseRun:
+    """The settings of a dose predictor's study.
+
+    Raises
+    ------
+    ValueError
+        If a setting is unknown, or no dose predictor's.
+    """
+    told = dict(study.model)
+    if told.keys() - _DOSE.keys():
+        raise ValueError(f"expected {', '.join(_DOSE)} of a dose predictor's study, got others")
+    if any(not isinstance(value, _DOSE[word]) for word, value in told.items()):
+        raise ValueError("expected another kind of value in the model of a dose predictor's study")
+    site, shape = told.get("site", "openkbp"), told.get("shape", [96, 64, 64])
+    if not NAME.fullmatch(site):  # never a path
+        raise ValueError("expected the name of a site that comes along, got another")
+    if len(shape) != 3 or not all(isinstance(n, int) and _SIDE[0] <= n <= _SIDE[1] for n in shape):
+        raise ValueError(f"expected a window of three sides of {_SIDE[0]} to {_SIDE[1]} voxels, got another")
+    try:
+        return DoseRun(
+            read_site(site),
+            Sees(**told.get("sees", {})),
+            told.get("histogram", 0.25),
+            Varied(**told.get("varied", {})),
+            fit=Fit(steps=study.steps),
+            seed=study.seed,
+            shape=(shape[0], shape[1], shape[2]),
+            net=_net(told.get("net", {})),
+        )
+    except TypeError:
+        raise ValueError("expected settings of a dose predictor in a study, got others") from None
+
+
+def _net(told: Mapping[str, Any]) -> dict[str, Any]:
+    known = DoseUNetConfig.__dataclass_fields__.keys() - {"inputs"}
+    if told.keys() - known:
+        raise ValueError(f"expected {', '.join(sorted(known))} of a network, got others")
+    return {word: tuple(value) if isinstance(value, list) else value for word, value in told.items()}
+
+
+def _dose_network(study: Study) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        return DoseTask(dose_run(study), (), ()).network()
+
+
+def _dose_task(
+    study: Study, folders: tuple[Path, ...], ready: Path, held_out: float, progress: Progress
+) -> Task:
+    run = dose_run(study)
+    found, left_out = prepare_doses(dose_sources(folders), run.site, run.config.sizes, ready, progress)
+    cases = split_doses(found, [], left_out, held_out)
+    return DoseTask(run, cases.training, cases.held_out)
+
+
+def _kind(study: Study) -> Kind:
+    if study.task not in TASKS:
+        raise ValueError(f"expected a task among {', '.join(TASKS)}, got another")
+    return TASKS[study.task]
+
+
+TASKS = {"dose": Kind("the dose that a good plan would reach", _dose_network, _dose_task)}

@@ -1,0 +1,258 @@
+"""A node answers what its hospital approved, asked by whom it trusts, and refuses everything else."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from app.federation.approvals import approve, inspected, withdraw
+from app.federation.audit import lines_of
+from app.federation.gate import Answer, Asked, Refusal, RefusedError, let_out, travelling
+from app.federation.node import answered, seed_of
+from app.federation.node_file import NodeFile, read_node
+from app.federation.study import Study, made, read_study, signed, study_of
+from app.federation.tasks import network_of
+
+MODEL = {"shape": [32, 32, 32], "net": {"features": [4, 4, 4, 4, 4, 4], "stages": 1}}
+STUDY = Study("small", "dose", MODEL, rounds=2, steps=1, warmup=0)
+LEAD = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC = LEAD.public_key().public_bytes(
+    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+)
+
+
+@pytest.fixture
+def node(tmp_path: Path, hospital: Path, made_ready: Path) -> NodeFile:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "ready").symlink_to(made_ready)
+    (tmp_path / "lead.pem").write_bytes(PUBLIC)
+    text = f'name = "north"\n[data]\ndose = ["{hospital}"]\nheld_out = 0.4\n[askers]\nlead = "lead.pem"\n'
+    (tmp_path / "node.toml").write_text(text, encoding="utf-8")
+    return read_node(tmp_path / "node.toml")
+
+
+@pytest.fixture
+def asking(node: NodeFile) -> NodeFile:
+    approve(node, STUDY, "physicist", "looked at it")
+    return node
+
+
+def asked(of: Study = STUDY, kind: str = "train", number: int = 1, key=LEAD, **words) -> Asked:
+    told = {"study": of.as_json(), "signature": signed(of, key), "round": number} | words
+    return Asked(kind, told, travelling(of))
+
+
+def refusal(request: Asked, node: NodeFile) -> Refusal:
+    with pytest.raises(RefusedError) as found:
+        answered(request, node)
+    assert str(found.value) == found.value.code.value  # what leaves is the code alone
+    return found.value.code
+
+
+def test_what_was_approved_is_learnt_and_scored(asking: NodeFile):
+    answer = answered(asked(), asking)
+    assert answer.weights.keys() == network_of(STUDY).state_dict().keys()
+    assert set(answer.figures) == {"patients", "samples", "loss_first", "loss_last"}
+    assert answer.figures["patients"] == 2
+    scored = answered(asked(kind="evaluate"), asking)
+    assert scored.weights == {}
+    assert set(scored.figures) == {"patients", "dose_gy", "histogram_gy", "counted_gy"}
+    assert [(x.way, x.kind, x.verdict) for x in lines_of(asking.log)] == [
+        ("here", "approve", "allowed"),
+        ("in", "train", "allowed"),
+        ("out", "train", "sent"),
+        ("in", "evaluate", "allowed"),
+        ("out", "evaluate", "sent"),
+    ]
+
+
+def test_a_node_with_its_state_gone_answers_the_same(asking: NodeFile):
+    one, again = answered(asked(), asking), answered(asked(), asking)
+    assert all(torch.equal(t, again.weights[k]) for k, t in one.weights.items())
+    assert seed_of(STUDY, asking, 1) != seed_of(STUDY, replace(asking, name="south"), 1)
+
+
+@pytest.mark.parametrize("kind", ["query", "get_fab", "train.default", "system", "../evaluate", ""])
+def test_any_other_kind_of_request_is_refused(asking: NodeFile, kind: str):
+    assert refusal(asked(kind=kind), asking) is Refusal.KIND
+
+
+def test_kinds_that_the_hospital_took_out_are_refused(asking: NodeFile):
+    assert refusal(asked(kind="evaluate"), replace(asking, kinds=("train",))) is Refusal.KIND
+
+
+def test_words_more_less_or_other_than_agreed_on_are_refused(asking: NodeFile):
+    assert refusal(asked(path="/etc/passwd"), asking) is Refusal.WORDS
+    assert refusal(asked(round="1"), asking) is Refusal.WORDS
+    assert refusal(asked(round=True), asking) is Refusal.WORDS
+    assert refusal(asked(study=b"{}"), asking) is Refusal.WORDS
+    whole = asked()
+    assert refusal(replace(whole, others=("metrics",)), asking) is Refusal.WORDS
+    fewer = {k: v for k, v in whole.words.items() if k != "signature"}
+    assert refusal(replace(whole, words=fewer), asking) is Refusal.WORDS
+
+
+def test_a_study_that_nobody_trusted_signed_is_refused(asking: NodeFile):
+    assert refusal(asked(key=Ed25519PrivateKey.generate()), asking) is Refusal.ASKER
+    other = signed(replace(STUDY, steps=2), LEAD)
+    assert refusal(asked(signature=other), asking) is Refusal.ASKER
+    assert refusal(asked(signature=b""), asking) is Refusal.ASKER
+
+
+def test_a_signed_study_that_was_not_approved_or_no_more_is_refused(asking: NodeFile):
+    assert refusal(asked(replace(STUDY, steps=2)), asking) is Refusal.APPROVAL
+    withdraw(asking, STUDY.digest[:8], "physicist")
+    assert refusal(asked(), asking) is Refusal.APPROVAL
+
+
+def test_limits_hold_even_for_what_was_approved_under_others(asking: NodeFile):
+    tight = replace(asking, limits=replace(asking.limits, rounds=1))
+    assert refusal(asked(), tight) is Refusal.LIMITS
+    with pytest.raises(ValueError, match="rounds above 1"):
+        approve(tight, STUDY, "physicist", "looked at it")
+    small = replace(asking, limits=replace(asking.limits, weights_mb=0.001))
+    assert refusal(asked(), small) is Refusal.LIMITS
+    assert refusal(asked(), replace(asking, data={})) is Refusal.LIMITS
+
+
+def test_a_study_of_another_version_is_refused(asking: NodeFile):
+    other = replace(STUDY, version="0.0.0")
+    approve(asking, other, "physicist", "looked at it")
+    assert refusal(asked(other), asking) is Refusal.VERSION
+
+
+def test_rounds_beyond_the_study_or_asked_too_often_are_refused(asking: NodeFile):
+    assert refusal(asked(number=0), asking) is Refusal.ROUND
+    assert refusal(asked(number=3), asking) is Refusal.ROUND
+    few = replace(asking, limits=replace(asking.limits, repeats=0))
+    for number in (1, 2):
+        answered(asked(number=number), few)
+    assert refusal(asked(number=2), few) is Refusal.ROUND
+
+
+def test_weights_of_another_network_or_not_finite_are_refused(asking: NodeFile):
+    whole = asked()
+    name = next(iter(whole.weights))
+    for bad in (
+        {k: t for k, t in whole.weights.items() if k != name},
+        {**whole.weights, "pixels": torch.zeros(3)},
+        {**whole.weights, name: whole.weights[name][None]},
+        {**whole.weights, name: whole.weights[name].double()},
+        {**whole.weights, name: whole.weights[name] * torch.nan},
+    ):
+        assert refusal(replace(whole, weights=bad), asking) is Refusal.WEIGHTS
+
+
+def test_what_fails_tells_nothing_of_why(asking: NodeFile, hospital: Path, tmp_path: Path):
+    empty = tmp_path / "Doe^Jane"
+    empty.mkdir()
+    elsewhere = replace(asking, data={"dose": (empty,)})
+    assert refusal(asked(), elsewhere) is Refusal.FAILED
+    full = replace(asking, limits=replace(asking.limits, disk_gb=1e9))
+    assert refusal(asked(), full) is Refusal.FAILED
+    assert lines_of(asking.log)[-1].verdict.startswith(
+        "the node could not do what was asked: expected free space"
+    )
+
+
+@pytest.mark.parametrize(
+    "more", [{"name": 1.0}, {"loss_last": float("nan")}, {"patients": 1.5}, {"patients": -1}]
+)
+def test_an_answer_with_more_than_was_agreed_on_stays(asking: NodeFile, more: dict[str, float | int]):
+    figures = {"patients": 2, "samples": 1, "loss_first": 1.0, "loss_last": 1.0} | more
+    for bad in (
+        Answer(travelling(STUDY), figures),
+        Answer(travelling(STUDY) | {"pixels": torch.zeros(2)}, dict.fromkeys(figures, 1)),
+    ):
+        with pytest.raises(RefusedError):
+            let_out(bad, asked(), STUDY, asking, "lead")
+
+
+def test_norms_that_stay_local_do_not_travel_and_are_kept(asking: NodeFile):
+    model = {"shape": [64, 64, 64], "net": MODEL["net"] | {"norm": "instance"}}
+    study = replace(STUDY, model=model, norms="local")
+    whole = network_of(study).state_dict()
+    leaving = travelling(study)
+    assert leaving.keys() < whole.keys()
+    assert all("norm" in name or whole[name].ndim == 1 for name in whole.keys() - leaving.keys())
+    approve(asking, study, "physicist", "looked at it")
+    assert answered(asked(study), asking).weights.keys() == leaving.keys()
+    kept = list((asking.state / "norms").iterdir())
+    assert [p.stem for p in kept] == [study.digest[:24]]
+
+
+def test_a_changed_or_missing_line_of_the_log_shows(asking: NodeFile):
+    answered(asked(), asking)
+    lines = asking.log.read_text(encoding="utf-8").splitlines()
+    for bad in (lines[:1] + lines[2:], [lines[0].replace("physicist", "nobody"), *lines[1:]]):
+        asking.log.write_text("\n".join(bad) + "\n", encoding="utf-8")
+        with pytest.raises(ValueError, match="expected an audit log that nobody changed"):
+            lines_of(asking.log)
+
+
+def test_whoever_approves_sees_what_leaves(node: NodeFile):
+    lines = inspected(node, STUDY)
+    size = sum(t.numel() * 4 for t in network_of(STUDY).state_dict().values()) / 1e6
+    assert any(f"{size:.1f} MB of weights" in line for line in lines)
+    assert lines[-1] == "Approved: no"
+
+
+def test_a_study_is_the_same_after_its_json_and_its_toml(tmp_path: Path):
+    assert study_of(STUDY.as_json()) == STUDY
+    text = 'name = "small"\ntask = "dose"\nrounds = 2\nsteps = 1\nwarmup = 0\n[model]\nshape = [32, 32, 32]\n'
+    text += "[model.net]\nfeatures = [4, 4, 4, 4, 4, 4]\nstages = 1\n"
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    assert read_study(tmp_path / "study.toml").digest == STUDY.digest
+    with pytest.raises(ValueError, match="in the form that"):
+        study_of(json.dumps(json.loads(STUDY.as_json()), indent=1))
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({"strategy": "magic"}, "expected strategy"),
+        ({"rounds": 0}, "of 1 or more"),
+        ({"rounds": "2"}, "another kind of value for rounds"),
+        ({"rounds": True}, "another kind of value for rounds"),
+        ({"pickle": "x"}, "got other words"),
+        ({"strategy": "fedprox"}, "a proximal weight with fedprox"),
+        ({"aggregation": "krum", "most_bad": 1, "least_sites": 4}, "5 sites or more"),
+        ({"aggregation": "median", "strategy": "fedadam"}, "fedadam with the mean"),
+        ({"name": "../x"}, "a study's name"),
+    ],
+)
+def test_studies_that_cannot_be_are_refused(words: dict[str, object], why: str):
+    with pytest.raises(ValueError, match=why):
+        made({"name": "small", "task": "dose", "model": MODEL, "rounds": 2, "steps": 1} | words)
+
+
+@pytest.mark.parametrize(
+    "model", [{"site": "../site.toml"}, {"shape": [4, 4, 4]}, {"net": {"inputs": 3}}, {"start": "weights"}]
+)
+def test_models_that_lead_elsewhere_are_refused(model: dict[str, object]):
+    with pytest.raises(ValueError, match="expected"):
+        network_of(replace(STUDY, model=model))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("name = 3", "a node's name"),
+        ('name = "n"\nremote = 1', "got remote"),
+        ('name = "n"\n[askers]\na = "lead.pem"', "folders by task"),
+        ('name = "n"\n[data]\ndose = ["none"]\n[askers]\na = "lead.pem"', "folders that are there"),
+        ('name = "n"\n[data]\ndose = ["."]', "who may ask"),
+        ('name = "n"\n[data]\ndose = ["."]\n[limits]\nsteps = -1\n[askers]\na = "lead.pem"', "0 or more"),
+        ('name = "n"\n[data]\ndose = ["."]\n[allow]\nkinds = ["shell"]\n[askers]\na = "lead.pem"', "kinds"),
+        ("name = ", "a node's TOML file"),
+    ],
+)
+def test_node_files_that_are_not_whole_are_refused(tmp_path: Path, text: str, why: str):
+    (tmp_path / "lead.pem").write_bytes(PUBLIC)
+    (tmp_path / "node.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=why):
+        read_node(tmp_path / "node.toml")
