@@ -1,0 +1,236 @@
+"""The server's rounds: Flower's strategies, kept after each, so that a restart goes on with the next one."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Message
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedTrimmedAvg, Krum
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from imaging.atomic import whole_file
+
+from .gate import travelling
+from .learning import Weights
+from .records import METRICS, request, weights_of
+from .screening import WEIGHT, screened
+from .study import Study
+
+STATE = "rounds.safetensors"
+_ATTEMPTS = 3  # at a round that too few sites answer
+_MOMENTS = ("m_t", "v_t")  # of FedAdam
+
+
+@dataclass(frozen=True)
+class Round:
+    """What happened in a round.
+
+    Parameters
+    ----------
+    number
+        Counted from 1.
+    sites
+        Whose replies counted, by node.
+    refused
+        Why others' did not.
+    figures
+        Means over the sites that counted.
+    errors
+        Means over the sites that scored the weights of this round; ``patients`` is their sum.
+    by_site
+        The same of each.
+    sent, received
+        Bytes of weights.
+    seconds
+        That it took.
+    """
+
+    number: int
+    sites: tuple[int, ...]
+    refused: Mapping[str, str]
+    figures: Mapping[str, float | int]
+    errors: Mapping[str, float | int]
+    by_site: Mapping[str, Mapping[str, float | int]]
+    sent: int
+    received: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Weights after the rounds so far, and what happened in each."""
+
+    weights: Weights
+    rounds: tuple[Round, ...]
+
+
+def trained(
+    grid: Grid,
+    study: Study,
+    signature: bytes,
+    folder: Path,
+    progress: Callable[[str, float], None],
+    timeout: float = 3600.0,
+) -> Trained:
+    """A study's rounds, those in ``folder`` first.
+
+    Parameters
+    ----------
+    grid
+        Flower's way to the nodes.
+    study
+        What is learnt.
+    signature
+        Of the study, by who asks.
+    folder
+        Keeps weights, moments of the strategy and the history after each round; whole or as before.
+    progress
+        Called with what happens and the share that is done.
+    timeout
+        Seconds to wait for a round's replies.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds another study's rounds, or too few sites answer.
+    """
+    strategy = strategy_of(study)
+    weights, rounds = _resumed(study, strategy, folder)
+    for number in range(len(rounds) + 1, study.rounds + 1):
+        weights, done = _round(grid, study, signature, strategy, weights, number, timeout)
+        rounds.append(done)
+        _keep(study, strategy, weights, rounds, folder)
+        progress(f"Rounds, {len(done.sites)} sites", number / study.rounds)
+    return Trained(weights, tuple(rounds))
+
+
+def strategy_of(study: Study) -> FedAvg:
+    """Flower's strategy for a study."""
+    how = {
+        "fraction_train": study.share,
+        "fraction_evaluate": 1.0,
+        "min_train_nodes": study.least_sites,
+        "min_evaluate_nodes": study.least_sites,
+        "min_available_nodes": study.least_sites,
+        "weighted_by_key": WEIGHT,
+    }
+    if study.aggregation == "median":
+        return FedMedian(**how)
+    if study.aggregation == "trimmed":
+        return FedTrimmedAvg(**how)
+    if study.aggregation == "krum":
+        return Krum(**how, num_malicious_nodes=study.most_bad)
+    if study.strategy == "fedadam":
+        return FedAdam(**how, eta=study.server_rate)
+    # The study tells sites FedProx's weight themselves: no word of the strategy's own need travel.
+    return FedAvg(**how)
+
+
+def _round(
+    grid: Grid,
+    study: Study,
+    signature: bytes,
+    strategy: FedAvg,
+    weights: Weights,
+    number: int,
+    timeout: float,
+) -> tuple[dict[str, Tensor], Round]:
+    """One round, again where too few answer."""
+    began = time.monotonic()
+    size = sum(t.numel() * t.element_size() for t in weights.values())
+    for _ in range(_ATTEMPTS):
+        arrays, config = request(weights, study.as_json(), signature)
+        messages = list(strategy.configure_train(number, arrays, config, grid))
+        replies, nodes = _exchanged(grid, messages, timeout)
+        of = screened(replies, weights, nodes, "train", study.weighting)
+        if len(of.kept) >= study.least_sites:
+            break
+    else:
+        why = "; ".join(sorted(set(of.refused.values())))
+        raise ValueError(f"expected {study.least_sites} sites to answer round {number}, got fewer: {why}")
+    if isinstance(strategy, FedTrimmedAvg):  # which trims a share; the sliver is for rounding
+        strategy.beta = (study.most_bad + 1e-6) / len(of.kept)
+    found, figures = strategy.aggregate_train(number, of.kept)
+    new = {name: t.to(weights[name].dtype) for name, t in weights_of(found).items()}
+    errors, by_site = _scored(grid, study, signature, strategy, new, number, timeout)
+    done = Round(
+        number,
+        tuple(sorted(of.changes)),
+        {str(node): why for node, why in sorted(of.refused.items())},
+        {k: float(v) for k, v in figures.items()},
+        errors,
+        by_site,
+        size * len(nodes),
+        size * len(of.kept),
+        round(time.monotonic() - began, 3),
+    )
+    return {name: new[name] for name in weights}, done
+
+
+def _scored(
+    grid: Grid,
+    study: Study,
+    signature: bytes,
+    strategy: FedAvg,
+    weights: Weights,
+    number: int,
+    timeout: float,
+) -> tuple[dict[str, float | int], dict[str, dict[str, float | int]]]:
+    """Errors pooled over patients without pooling them, and those of each site."""
+    arrays, config = request(weights, study.as_json(), signature)
+    messages = list(strategy.configure_evaluate(number, arrays, config, grid))
+    replies, nodes = _exchanged(grid, messages, timeout)
+    kept = screened(replies, weights, nodes, "evaluate", "patients").kept
+    by_site = {str(r.metadata.src_node_id): dict(r.content[METRICS]) for r in kept}
+    for figures in by_site.values():
+        figures.pop(WEIGHT)
+    pooled = dict(strategy.aggregate_evaluate(number, kept) or {})
+    total = sum(int(figures["patients"]) for figures in by_site.values())
+    return {**{k: float(v) for k, v in pooled.items()}, "patients": total}, by_site
+
+
+def _exchanged(grid: Grid, messages: Sequence[Message], timeout: float) -> tuple[list[Message], list[int]]:
+    """Replies in time, and the nodes that were asked; what comes later is no answer to a later round."""
+    for message in messages:
+        message.metadata.ttl = timeout
+    nodes = [m.metadata.dst_node_id for m in messages]
+    return list(grid.send_and_receive(messages, timeout=timeout)), nodes
+
+
+def _keep(study: Study, strategy: FedAvg, weights: Weights, rounds: Sequence[Round], folder: Path) -> None:
+    tensors = {f"weights/{k}": t.contiguous() for k, t in weights.items()}
+    for word in _MOMENTS:
+        for name, moment in (getattr(strategy, word, None) or {}).items():
+            tensors[f"{word}/{name}"] = torch.from_numpy(np.ascontiguousarray(moment))
+    meta = {"study": study.digest, "rounds": json.dumps([asdict(r) for r in rounds])}
+    with whole_file(folder / STATE) as part:
+        save_file(tensors, part, metadata=meta)
+
+
+def _resumed(study: Study, strategy: FedAvg, folder: Path) -> tuple[dict[str, Tensor], list[Round]]:
+    path = folder / STATE
+    if not path.is_file():
+        return travelling(study), []
+    with safe_open(path, framework="pt") as file:
+        meta: dict[str, Any] = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
+    if meta.get("study") != study.digest:
+        raise ValueError("expected the rounds of this study, got those of another; use a new folder")
+    for word in _MOMENTS:
+        if hasattr(strategy, word):
+            setattr(strategy, word, {k: t.numpy() for k, t in _under(tensors, word).items()} or None)
+    rounds = [Round(**{**told, "sites": tuple(told["sites"])}) for told in json.loads(meta["rounds"])]
+    kept = _under(tensors, "weights")
+    return {name: kept[name] for name in travelling(study)}, rounds
+
+
+def _under(tensors: Mapping[str, Tensor], word: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{word}/"): t for name, t in tensors.items() if name.startswith(f"{word}/")}

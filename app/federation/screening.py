@@ -1,0 +1,137 @@
+"""What a server makes of replies before any counts: one of each site that was asked, whole and sane."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from flwr.app import Message, MetricRecord
+
+from .gate import ANSWERS
+from .learning import Weights
+from .records import ARRAYS, METRICS, arrays_of, weights_of
+
+_HUGE = 10.0  # times the median change of the others
+_MOST_PATIENTS = 100_000
+WEIGHT = "weight"  # the figure that Flower's strategies weigh by
+
+
+@dataclass(frozen=True)
+class Screened:
+    """Replies of a round.
+
+    Parameters
+    ----------
+    kept
+        Those that count, in the order of their nodes' numbers.
+    refused
+        Why others do not, by node.
+    changes
+        How far (Euclidean) each of the kept moved the weights.
+    """
+
+    kept: tuple[Message, ...]
+    refused: Mapping[int, str]
+    changes: Mapping[int, float]
+
+
+def screened(
+    replies: Sequence[Message], sent: Weights, asked: Sequence[int], kind: str, weighting: str
+) -> Screened:
+    """Replies that count, each with the figure :data:`WEIGHT` that it counts by.
+
+    Parameters
+    ----------
+    replies
+        That came.
+    sent
+        Weights that sites began with; they answer with all of them.
+    asked
+        Nodes that were.
+    kind
+        ``train`` or ``evaluate``.
+    weighting
+        By ``patients``, or ``equal``.
+    """
+    refused: dict[int, str] = {}
+    found: dict[int, Message] = {}
+    changes: dict[int, float] = {}
+    for reply in replies:
+        node = reply.metadata.src_node_id
+        if why := _against(reply, node, asked, found, kind):
+            refused.setdefault(node, why)
+            continue
+        if kind == "train":
+            change = _change(reply, sent)
+            if change is None:
+                refused[node] = "weights of another network, or not finite"
+                continue
+            changes[node] = change
+        found[node] = reply
+    for node in _outlying(changes):
+        refused[node] = "weights far beyond what others changed"
+        changes.pop(node)
+        found.pop(node)
+    refused |= {node: "no reply in time" for node in asked if node not in found and node not in refused}
+    kept = tuple(_weighed(found[node], weighting, kind) for node in sorted(found))
+    return Screened(kept, refused, changes)
+
+
+def _against(reply: Message, node: int, asked: Sequence[int], found: Mapping[int, Message], kind: str) -> str:
+    """Why a reply does not count, before its weights are looked at; empty where it may."""
+    if node not in asked:
+        return "was not asked"
+    if node in found:
+        return "answered twice"
+    if reply.has_error():
+        return str(reply.error.reason or "an error")[:100]
+    return _against_figures(reply, kind)
+
+
+def _against_figures(reply: Message, kind: str) -> str:
+    records = {ARRAYS, METRICS} if kind == "train" else {METRICS}
+    if set(reply.content) != records or not isinstance(reply.content[METRICS], MetricRecord):
+        return "more or less than was asked"
+    figures = reply.content[METRICS]
+    if set(figures) != set(ANSWERS[kind]) or not all(_number(value) for value in figures.values()):
+        return "figures other than were asked"
+    if not 1 <= figures["patients"] <= _MOST_PATIENTS:
+        return "a number of patients that cannot be"
+    return ""
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _change(reply: Message, sent: Weights) -> float | None:
+    """How far the weights moved; None where they are no such weights."""
+    try:
+        weights = weights_of(reply.content[ARRAYS])
+    except ValueError:
+        return None
+    if weights.keys() != sent.keys():
+        return None
+    if any(weights[k].shape != sent[k].shape or weights[k].dtype != sent[k].dtype for k in sent):
+        return None
+    far = torch.stack([(weights[k].double() - sent[k].double()).square().sum() for k in sent]).sum().sqrt()
+    return float(far) if math.isfinite(far) else None
+
+
+def _outlying(changes: Mapping[int, float]) -> list[int]:
+    """Nodes whose change is many times the median one; two alone cannot be told apart."""
+    if len(changes) < 3:
+        return []
+    median = sorted(changes.values())[(len(changes) - 1) // 2]
+    return [node for node, change in changes.items() if change > _HUGE * max(median, 1e-12)]
+
+
+def _weighed(reply: Message, weighting: str, kind: str) -> Message:
+    """The reply with what it counts by; arrays in the order of their names."""
+    figures = dict(reply.content[METRICS])
+    weight = float(figures["patients"]) if weighting == "patients" else 1.0
+    reply.content[METRICS] = MetricRecord({**figures, WEIGHT: weight})
+    if kind == "train":
+        arrays = reply.content[ARRAYS]
+        reply.content[ARRAYS] = arrays_of(weights_of({name: arrays[name] for name in sorted(arrays)}))
+    return reply
