@@ -9,6 +9,7 @@ import typer
 from .cli_contour import register as register_contour
 from .cli_dose import predict_app
 from .cli_evaluate import evaluate_app
+from .cli_federate import federate_app
 from .cli_models import models_app
 from .cli_report import report
 from .cli_robust import register as register_robust
@@ -35,6 +36,7 @@ app.add_typer(train_app, name="train")
 app.add_typer(predict_app, name="predict")
 app.add_typer(synth_app, name="synth")
 app.add_typer(models_app, name="models")
+app.add_typer(federate_app, name="federate")
 app.command()(report)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .approvals import approvals_of, beyond
 from .audit import lines_of, note
-from .learning import Weights
+from .learning import Weights, packed, parted
 from .node_file import NodeFile
 from .study import Study, asker_of, study_of
 from .tasks import network_of
@@ -66,7 +66,7 @@ class Asked:
     words
         ``study`` and ``signature`` (:mod:`app.federation.study`), and ``round``.
     weights
-        Of the network.
+        Of the network, in a row (:func:`app.federation.learning.packed`).
     others
         Names of whatever else came; there may be none.
     """
@@ -84,7 +84,7 @@ class Answer:
     Parameters
     ----------
     weights
-        By name; none after an evaluation.
+        In a row; none after an evaluation.
     figures
         Counts and mean errors by names of :data:`ANSWERS`.
     """
@@ -130,12 +130,16 @@ def let_out(answer: Answer, asked: Asked, study: Study, node: NodeFile, who: str
         "sha256": digest,
         "who": who,
     }
-    leaving = travelling(study) if asked.kind == "train" else {}
-    fits = _fit(answer.weights, leaving) and _finite(answer.weights)
+    fits = answer.weights == {} if asked.kind == "evaluate" else _fit(answer.weights, study)
     if not fits or set(answer.figures) != set(ANSWERS[asked.kind]) or not _numbers(answer.figures):
         note(node.log, "out", asked.kind, "refused: more, less or other than was agreed on", **told)
         raise RefusedError(Refusal.OUTGOING)
     note(node.log, "out", asked.kind, "sent", **told)
+
+
+def first_weights(study: Study) -> dict[str, Tensor]:
+    """What a study begins with, in a row."""
+    return packed(travelling(study))
 
 
 def travelling(study: Study) -> dict[str, Tensor]:
@@ -184,7 +188,7 @@ def _expect_runnable(asked: Asked, study: Study, node: NodeFile, exceeds: str) -
     most = study.rounds + node.limits.repeats
     if not 1 <= asked.words["round"] <= study.rounds or _answered(node, asked.kind, study) >= most:
         raise RefusedError(Refusal.ROUND)
-    if not _fit(asked.weights, travelling(study)) or not _finite(asked.weights):
+    if not _fit(asked.weights, study):
         raise RefusedError(Refusal.WEIGHTS)
 
 
@@ -193,13 +197,12 @@ def _answered(node: NodeFile, kind: str, study: Study) -> int:
     return sum(x.kind == kind and x.study == study.digest for x in sent)
 
 
-def _fit(weights: Weights, own: Mapping[str, Tensor]) -> bool:
-    return weights.keys() == own.keys() and all(
-        weights[k].shape == own[k].shape and weights[k].dtype == own[k].dtype for k in own
-    )
-
-
-def _finite(weights: Weights) -> bool:
+def _fit(row: Weights, study: Study) -> bool:
+    """Whether it is the row of the study's network, of finite numbers."""
+    try:
+        weights = parted(row, travelling(study))
+    except ValueError:
+        return False
     return all(bool(torch.isfinite(t).all()) for t in weights.values())
 
 

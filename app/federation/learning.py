@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from models.fit import Batch, Fit, fit
 
 Weights = Mapping[str, Tensor]
+PACKED = "weights"
 _FAR = 1e9  # seconds between checkpoints: there are none
 
 
@@ -177,6 +178,28 @@ def filled(net: nn.Module, weights: Weights) -> nn.Module:
         raise ValueError("expected the weights of the network that was agreed on, got those of another")
     net.load_state_dict({name: t.to(own[name].dtype) for name, t in weights.items()})
     return net
+
+
+def packed(weights: Weights) -> dict[str, Tensor]:
+    """Weights as one row of float32: a message of one array is one request, not one for each of a hundred."""
+    rows = [t.detach().cpu().float().flatten() for t in weights.values()]
+    return {PACKED: torch.cat(rows) if rows else torch.zeros(0)}
+
+
+def parted(row: Weights, like: Weights) -> dict[str, Tensor]:
+    """What :func:`packed` put in a row, with the names and shapes of others.
+
+    Raises
+    ------
+    ValueError
+        If it is no row of as many numbers.
+    """
+    sizes = [t.numel() for t in like.values()]
+    whole = row.get(PACKED)
+    if len(row) != 1 or whole is None or whole.dtype != torch.float32 or whole.shape != (sum(sizes),):
+        raise ValueError("expected the weights of the network that was agreed on, got those of another")
+    parts = torch.split(whole, sizes)
+    return {name: part.view(t.shape).to(t.dtype) for (name, t), part in zip(like.items(), parts, strict=True)}
 
 
 def _pulled(net: nn.Module, start: list[Tensor], proximal: float) -> Tensor:

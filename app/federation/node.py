@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from imaging.atomic import whole_file
 
 from .audit import note
 from .gate import Answer, Asked, Refusal, RefusedError, let_in, let_out, travelling
-from .learning import Task, Weights, learn, score
+from .learning import Task, Weights, learn, packed, parted, score
 from .node_file import NodeFile
 from .study import Study
 from .tasks import network_of, task_of
@@ -66,7 +65,7 @@ def _done(asked: Asked, study: Study, node: NodeFile) -> Answer:
     torch.set_num_threads(max(node.limits.threads, 1))
     ready = node.state / "ready"
     task: Task = task_of(study, node.data[study.task], ready, node.held_out, _quiet)
-    weights = {**_own_norms(study, node), **asked.weights}
+    weights = {**_own_norms(study, node), **parted(asked.weights, travelling(study))}
     number = int(asked.words["round"])
     if asked.kind == "evaluate":
         found = score(weights, task)
@@ -74,12 +73,11 @@ def _done(asked: Asked, study: Study, node: NodeFile) -> Answer:
     took = learn(weights, task, study.budget(number), seed_of(study, node, number))
     leaving = travelling(study)
     _keep_norms(study, node, {k: t for k, t in took.weights.items() if k not in leaving})
-    figures = asdict(took)
     return Answer(
-        {k: took.weights[k] for k in leaving},
+        packed({k: took.weights[k] for k in leaving}),
         {
-            "patients": figures["patients"],
-            "samples": figures["samples"],
+            "patients": took.patients,
+            "samples": took.samples,
             "loss_first": took.losses[0],
             "loss_last": took.losses[1],
         },

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from imaging.atomic import whole_file
 
-from .gate import travelling
+from .gate import first_weights
 from .learning import Weights
 from .records import METRICS, request, weights_of
 from .screening import WEIGHT, screened
@@ -66,7 +66,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Trained:
-    """Weights after the rounds so far, and what happened in each."""
+    """Weights after the rounds so far, in a row, and what happened in each."""
 
     weights: Weights
     rounds: tuple[Round, ...]
@@ -218,7 +218,7 @@ def _keep(study: Study, strategy: FedAvg, weights: Weights, rounds: Sequence[Rou
 def _resumed(study: Study, strategy: FedAvg, folder: Path) -> tuple[dict[str, Tensor], list[Round]]:
     path = folder / STATE
     if not path.is_file():
-        return travelling(study), []
+        return first_weights(study), []
     with safe_open(path, framework="pt") as file:
         meta: dict[str, Any] = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
@@ -228,8 +228,7 @@ def _resumed(study: Study, strategy: FedAvg, folder: Path) -> tuple[dict[str, Te
         if hasattr(strategy, word):
             setattr(strategy, word, {k: t.numpy() for k, t in _under(tensors, word).items()} or None)
     rounds = [Round(**{**told, "sites": tuple(told["sites"])}) for told in json.loads(meta["rounds"])]
-    kept = _under(tensors, "weights")
-    return {name: kept[name] for name in travelling(study)}, rounds
+    return _under(tensors, "weights"), rounds
 
 
 def _under(tensors: Mapping[str, Tensor], word: str) -> dict[str, Tensor]:

@@ -103,3 +103,9 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for n in range(3):
         write_openkbp_patient(folder / f"pt_{n + 1}", 5.0 * n)
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_patient() -> Callable[[Path, float], Path]:
+    """Writes a patient in OpenKBP's layout, its target so many mm to the left."""
+    return write_openkbp_patient

@@ -10,7 +10,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Error, Message, RecordDict
 
-from app.federation.gate import Answer, travelling
+from app.federation.gate import Answer, first_weights
 from app.federation.in_process import InProcessGrid
 from app.federation.records import ARRAYS, asked_by, reply_with
 from app.federation.rounds import STATE, Trained, trained
@@ -19,7 +19,7 @@ from app.federation.study import Study, signed
 MODEL = {"shape": [32, 32, 32], "net": {"features": [4, 4, 4, 4, 4, 4], "stages": 1}}
 STUDY = Study("small", "dose", MODEL, rounds=2, steps=1, least_sites=2)
 SIGNATURE = signed(STUDY, Ed25519PrivateKey.generate())
-FIRST = travelling(STUDY)
+FIRST = first_weights(STUDY)
 
 
 def moved(by: float, patients: int = 1, answers: list[int] | None = None) -> Callable[[Message], Message]:
@@ -106,7 +106,7 @@ def test_only_a_share_of_the_sites_is_asked(tmp_path: Path):
         lambda w: w.update({k: t * math.nan for k, t in w.items()}),
         lambda w: {k: t[None] for k, t in w.items()},
         lambda w: {k: t.double() for k, t in w.items()},
-        lambda w: dict(list(w.items())[1:]),
+        lambda w: {k: t[1:] for k, t in w.items()},
         lambda w: {**w, "pixels": torch.zeros(9)},
         lambda w: {k: t + 1e6 for k, t in w.items()},
     ],

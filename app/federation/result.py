@@ -1,0 +1,98 @@
+"""What a federated training leaves: weights with a card of sites, rounds and strategy, and a report."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from app.console import RESEARCH_ONLY
+from imaging.atomic import whole_file
+from models.weights import save_weights
+from planning.predict.channels import names_of
+
+from .gate import travelling
+from .learning import parted
+from .rounds import Trained
+from .study import Study
+from .tasks import dose_run, network_of
+
+WEIGHTS, REPORT = "dose.safetensors", "report.json"
+
+
+def write_result(found: Trained, study: Study, names: Mapping[int, str], folder: Path) -> dict[str, Any]:
+    """Weights, card and report in a folder; the report is also given.
+
+    Parameters
+    ----------
+    found
+        The rounds.
+    study
+        That they are of.
+    names
+        What sites chose to be called, by node.
+    folder
+        Gets the files.
+    """
+    sites = sorted({names.get(n) or f"site {n}" for r in found.rounds for n in r.sites})
+    report = {
+        "study": json.loads(study.as_json()),
+        "digest": study.digest,
+        "sites": sites,
+        "names": {str(n): name for n, name in names.items() if name},
+        "rounds": [asdict(r) for r in found.rounds],
+        "bytes_per_round": _mean([r.sent + r.received for r in found.rounds]),
+        "seconds_per_round": _mean([r.seconds for r in found.rounds]),
+        "note": RESEARCH_ONLY,
+    }
+    first = network_of(study).state_dict()
+    whole = first | parted(found.weights, travelling(study))
+    save_weights(whole, _card(found, study, sites), folder / WEIGHTS)
+    with whole_file(folder / REPORT) as part:
+        part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def _card(found: Trained, study: Study, sites: list[str]) -> dict[str, Any]:
+    """What the weights are, for whoever uses them; as :func:`app.train_dose.card`, of several sites."""
+    run, last = dose_run(study), found.rounds[-1]
+    local = len(network_of(study).state_dict()) - len(travelling(study))
+    return {
+        "name": f"dose {run.site.name}, federated",
+        "does": "The dose (share of the highest prescription) that planners of the sites would reach, from "
+        "density, targets with prescriptions and what else it is shown",
+        "config": run.config.as_json()
+        | {
+            "site": run.site.name,
+            "planes": names_of(run.site, run.sees),
+            "prescription": run.site.prescription,
+        },
+        "data": f"patients of {len(sites)} sites that never left them: {', '.join(sites)}",
+        "licence": "weights Apache-2.0; the patients have licences of their own, which may forbid some uses",
+        "split": f"{last.errors['patients']} patients held out at the sites, on whom it is scored",
+        "budget": {
+            "rounds": len(found.rounds),
+            "steps": study.steps,
+            "seconds": sum(r.seconds for r in found.rounds),
+        },
+        "metrics": {
+            "training_loss": last.figures["loss_last"],
+            "held_out": {k: v for k, v in last.errors.items() if k != "patients"},
+        },
+        "limits": "Foretells plans like those it learnt from, and knows no machine. Nobody has seen all of "
+        f"what it learnt from. {f'{local} tensors of normalisation stayed at the sites. ' if local else ''}"
+        f"{RESEARCH_ONLY}",
+        "federation": {
+            "sites": sites,
+            "study": study.digest,
+            "strategy": study.strategy,
+            "aggregation": study.aggregation,
+            "rounds": len(found.rounds),
+            "privacy": "none",
+        },
+        "version": study.version,
+    }
+
+
+def _mean(values: list[float] | list[int]) -> float:
+    return round(sum(values) / max(len(values), 1), 3)
