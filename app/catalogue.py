@@ -170,6 +170,7 @@ def import_files(
             key: {name: of[key] for name, of in cards.items()}
             for key in ("data", "licence", "split", "metrics", "limits")
         },
+        **_federated(cards),
         "files": files,
         "note": RESEARCH_ONLY,
     }
@@ -245,6 +246,12 @@ def artefacts(model: Model) -> dict[str, Path]:
 def line_of(line: Line) -> str:
     """A line of history for a person."""
     return f"{line.at}  {line.what:<9}  {line.model} {line.revision[:12]}  by {line.who}: {line.why}"
+
+
+def _federated(cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Of weights that sites trained together: sites, rounds, strategy and privacy; nothing otherwise."""
+    found = {name: of["federation"] for name, of in cards.items() if "federation" in of}
+    return {"federation": found} if found else {}
 
 
 def _zoo(name: str) -> list[Path]:

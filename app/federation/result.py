@@ -17,7 +17,8 @@ from .rounds import Trained
 from .study import Study
 from .tasks import dose_run, network_of
 
-WEIGHTS, REPORT = "dose.safetensors", "report.json"
+# The model lies alone in its folder, as `spindose models import` takes it.
+WEIGHTS, REPORT = "model/dose.safetensors", "report.json"
 
 
 def write_result(found: Trained, study: Study, names: Mapping[int, str], folder: Path) -> dict[str, Any]:

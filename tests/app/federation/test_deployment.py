@@ -108,7 +108,7 @@ def test_sites_train_over_tls_and_nothing_of_a_patient_is_in_what_they_say(tmp_p
     assert report["sites"] == ["north", "south"]
     assert [len(r["sites"]) for r in report["rounds"]] == [2, 2]
     assert report["rounds"][-1]["errors"]["patients"] == 2
-    weights = out / "server" / STUDY.digest[:24] / "dose.safetensors"
+    weights = out / "server" / STUDY.digest[:24] / "model" / "dose.safetensors"
     assert load_predictor([weights]).site.name == "openkbp"
     size = report["rounds"][0]["received"]
     assert 2 * size < len(said) < 2 * size + 400_000  # the weights of two rounds, and little else
