@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from imaging.case import Case
 from imaging.grid import Grid
 from imaging.resample import resample_structures
 from imaging.shapes import Mask
@@ -13,11 +12,11 @@ from imaging.structures import RoiType, StructureSet, named
 from . import head_ct
 from .console import Progress
 from .first_plan import First, expect_same_patient, moved, without_targets
-from .patient import planned_on
+from .patient import kept_structures, planned_on
 from .plan_organs import Organs
 from .predicted_dose import with_prediction
 from .publish import Summary, publish
-from .read_scans import read_mr
+from .read_scans import scan_step
 from .request import Request, Target
 from .robust import expect_uncertainty
 from .steps import Walk, file_hash
@@ -82,16 +81,12 @@ def walk_adapted(
     drawn = "of the first plan" if target is None else target_key(target)
     inputs = {"first plan": first.seal, "MRI": file_hash(mri), "target": drawn}
     walk = Walk(out, progress)
-    scan = walk.case(
-        "scan",
-        "Reading the MRI",
-        {"mr": inputs["MRI"], "seed": request.seed, "series": series},
-        lambda: read_mr(mri, request.seed, series),
-    )
+    scan = scan_step(walk, mri, request.seed, series)
     expect_same_patient(first, scan)
     mr = scan.volumes["mr"]
-    if target is not None:
-        expect_seen(gtv_of(target, scan)(head_ct.ct_grid(mr.grid)))
+    gtv = None if target is None else gtv_of(target, scan)
+    if gtv is not None:
+        expect_seen(gtv(head_ct.ct_grid(mr.grid)))
     head = walk.step(
         "synthetic_ct",
         "First synthetic CT and organs, moved",
@@ -101,15 +96,10 @@ def walk_adapted(
         head_ct.read,
         after=("scan",),
     )
-    structures = _structures(head.case)
-    gtv = _first_gtv(structures) if target is None else gtv_of(target, scan)
+    structures = kept_structures(head.case)
+    gtv = gtv or _first_gtv(structures)
     organs = Organs(without_targets(structures))
     return publish(walk, planned_on(walk, scan, head, organs, drawn, gtv, request), request, inputs)
-
-
-def _structures(case: Case) -> StructureSet:
-    assert case.structures is not None  # noqa: S101 - a step that was just walked has them
-    return case.structures
 
 
 def _first_gtv(structures: StructureSet) -> Callable[[Grid], Mask]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from imaging.case import Case
-from imaging.coregister import moved_onto
+from imaging.coregister import degrees_turned, motion_onto
 from imaging.folder import read_case
 from imaging.grid import Grid, positions
 from imaging.intensity import head_mask
@@ -96,7 +96,7 @@ def expect_same_patient(first: First, scan: Case) -> None:
 def moved(first: First, mr: Volume, progress: Progress) -> HeadCt:
     """The first synthetic CT and structures where a second MRI shows the head, on its upright grid.
 
-    Rigid, as :func:`imaging.coregister.moved_onto` finds it between the two MRI; then blocks of the CT are
+    Rigid, as :func:`imaging.coregister.motion_onto` finds it between the two MRI; then blocks of the CT are
     looked for in the second MRI (:func:`imaging.local_shift.local_shifts`), which tells a patient who
     changed, and another one, whatever the contrasts.
 
@@ -121,7 +121,7 @@ def moved(first: First, mr: Volume, progress: Progress) -> HeadCt:
     """
     progress("first MRI moved onto the second", 0.0)
     before = first.scan.volumes["mr"]
-    motion = moved_onto(before, mr).grid.affine @ np.linalg.inv(before.grid.affine)
+    motion = motion_onto(before, mr)
     progress("first MRI moved onto the second", 1.0)
     grid = ct_grid(mr.grid)
     volumes = {
@@ -156,11 +156,11 @@ def _looked_at(ct: Volume, mr: Volume, motion: np.ndarray, whole: Grid) -> tuple
         )
     middle = positions(ct.grid, body.nonzero().double().mean(dim=0)[None].numpy())
     shift = np.linalg.norm(middle - (middle - motion[:3, 3]) @ motion[:3, :3])
-    turn = np.degrees(np.arccos(np.clip((np.trace(motion[:3, :3]) - 1) / 2, -1, 1)))
     unseen = _unseen(mr, whole)
     always = (
         "Adapted from an earlier plan: its synthetic CT and organs, which no network made anew, were moved "
-        f"rigidly ({shift:.1f} mm at the middle of the head, {turn:.1f} degrees) onto this scan."
+        f"rigidly ({shift:.1f} mm at the middle of the head, {degrees_turned(motion):.1f} degrees) onto this "
+        "scan."
     )
     changed = f"The patient changed: {off}; look at organs and CT, or plan this scan by itself."
     beyond = f"This scan shows {unseen:.0f} cm³ of the patient that the earlier one did not: air to the dose."

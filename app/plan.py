@@ -7,7 +7,7 @@ from .goal_sheet import goals_of
 from .head_ct import ct_grid
 from .patient import plan_patient
 from .publish import Summary, publish
-from .read_scans import read_mr
+from .read_scans import scan_step
 from .request import Request, Target
 from .robust import expect_uncertainty
 from .steps import Walk, file_hash
@@ -56,12 +56,7 @@ def walk_plan(
     if true_ct is not None:
         inputs["true CT"] = file_hash(_existing(true_ct))
     walk = Walk(out, progress)
-    scan = walk.case(
-        "scan",
-        "Reading the MRI",
-        {"mr": inputs["MRI"], "seed": request.seed, "series": series},
-        lambda: read_mr(mri, request.seed, series),
-    )
+    scan = scan_step(walk, mri, request.seed, series)
     gtv = gtv_of(target, scan)
     expect_seen(gtv(ct_grid(scan.volumes["mr"].grid)))
     planned = plan_patient(walk, scan, inputs["target"], gtv, request)

@@ -143,7 +143,8 @@ def publish(
         after=("dose",),
     )
     on_others = mri_only.walked(walk, planned, truth.dose if truth else None)
-    curves = _histograms(planned, truth, parts := parts_of(planned.structures))
+    parts = parts_of(planned.structures)
+    curves = _histograms(planned, truth, parts)
     dvhs = curves[_ACHIEVED]
     goals = goal_sheet.goals_of(request)
     results = judge(goals, dvhs, request.prescription)

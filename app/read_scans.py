@@ -9,7 +9,7 @@ from imaging.nifti_forms import expect_one_place
 from imaging.scan import read_scan
 from imaging.volume import Quantity
 
-from .steps import file_hash
+from .steps import Walk, file_hash
 
 
 def read_mr(path: Path, seed: int | None = None, series: int | None = None) -> Case:
@@ -21,6 +21,16 @@ def read_mr(path: Path, seed: int | None = None, series: int | None = None) -> C
         If it cannot be read, or its file puts it in two places.
     """
     return _read(path, "mr", Quantity.MR, seed, series)
+
+
+def scan_step(walk: Walk, path: Path, seed: int | None, series: int | None) -> Case:
+    """The first step of a walk: a user's MRI, read as :func:`read_mr` does and kept in the walk's folder."""
+    return walk.case(
+        "scan",
+        "Reading the MRI",
+        {"mr": file_hash(path), "seed": seed, "series": series},
+        lambda: read_mr(path, seed, series),
+    )
 
 
 def read_ct(path: Path, series: int | None = None) -> Case:

@@ -42,9 +42,21 @@ def moved_onto(moving: Volume, fixed: Volume) -> Volume:
     ValueError
         If a volume is no MR signal or empty, or the two do not come together within 150 mm and 60 degrees.
     """
-    rigid = _rigid(*(_prepared(volume.expect(Quantity.MR)) for volume in (fixed, moving)))
-    affine = np.linalg.inv(rigid) @ moving.grid.affine
+    affine = motion_onto(moving, fixed) @ moving.grid.affine
     return dataclasses.replace(moving, grid=Grid(moving.grid.shape, affine), frame=fixed.frame)
+
+
+def motion_onto(moving: Volume, fixed: Volume) -> np.ndarray:
+    """The motion that :func:`moved_onto` finds: positions (LPS, mm) then to positions now, ``(4, 4)``.
+
+    Refuses as there.
+    """
+    return np.linalg.inv(_rigid(*(_prepared(volume.expect(Quantity.MR)) for volume in (fixed, moving))))
+
+
+def degrees_turned(motion: np.ndarray) -> float:
+    """The angle that a rigid motion turns by; its rotation is the first three rows and columns."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(motion[:3, :3]) - 1) / 2, -1, 1))))
 
 
 def misalignment(ct: Volume, mr: Volume, head: Mask) -> float:
@@ -118,8 +130,7 @@ def _matrix(found: sitk.Euler3DTransform) -> np.ndarray:
 
 
 def _expect_near(found: sitk.Euler3DTransform) -> None:
-    turn = np.array(found.GetMatrix()).reshape(3, 3)
-    angle = np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)))
+    angle = degrees_turned(np.array(found.GetMatrix()).reshape(3, 3))
     shift = np.linalg.norm(found.GetTranslation())  # of the head's middle, about which it turns
     if angle > _MOST_TURNED or shift > _FARTHEST_MM:
         raise ValueError(

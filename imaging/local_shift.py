@@ -15,6 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import avg_pool3d, pad
 
+from .boxes import box_of
 from .grid import around
 from .resample import resample
 from .shapes import Mask
@@ -63,7 +64,7 @@ def local_shifts(ct: Volume, mr: Volume, body: Mask) -> Float[Tensor, " n"]:
     near = (avg_pool3d(inside[None].float(), 5, 1, 2)[0] > 0) & seen  # skin's edge has two sides
     if not (inside & seen).any():
         return torch.zeros(0)
-    box = _box(near)
+    box = box_of(near)
     valid = near[box].contiguous()
     level = _levelled(signal[box].contiguous(), (inside & seen)[box])
     cuts = torch.quantile(level[valid][::7], torch.linspace(0, 1, _N_BINS + 1)[1:-1])
@@ -125,11 +126,3 @@ def _smooth(values: Image) -> Image:
 
 def _blocks(values: Image) -> Float[Tensor, "_ _ _"]:
     return avg_pool3d(values[None], _BLOCK, _STEP, _BLOCK // 2)[0]
-
-
-def _box(mask: Mask) -> tuple[slice, slice, slice]:
-    """The smallest box that holds a mask with voxels inside."""
-    at = torch.nonzero(mask)
-    low, high = at.amin(dim=0).tolist(), at.amax(dim=0).tolist()
-    i, j, k = (slice(a, b + 1) for a, b in zip(low, high, strict=True))
-    return i, j, k

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from imaging.boxes import box_of
 from imaging.shapes import Mask
 from imaging.tissue import BRAIN, Tissue
 from imaging.volume import Quantity, Volume
@@ -97,7 +98,8 @@ def cranium(labels: Volume) -> Cranium:
     if not bool(moves.any()):
         raise ValueError("expected a head with a brain to grow a tumour in, got none")
     voxel = tuple(float(s) for s in grid.spacing)
-    box = _box(moves, [round(_MARGIN / s) for s in voxel])
+    i, j, k = (round(_MARGIN / s) for s in voxel)
+    box = box_of(moves, (i, j, k))
     part, moves = tissue[box], moves[box]
     count = [max(round(n * s / max(STEP, s)), 2) for n, s in zip(part.shape, voxel, strict=True)]
     kinds = (Tissue.WHITE, Tissue.GREY, Tissue.CSF, Tissue.DURA, Tissue.BRAINSTEM)
@@ -190,18 +192,3 @@ def below_tentorium(
     x, y, z = (a[w] for a, w in zip(centers(space, count), where, strict=True))
     tent = tentorium(x.abs()[:, None], y)[:, :, None]
     return (z < tent) & (y > 24.0)[:, None]
-
-
-def _box(mask: Mask, margin: list[int]) -> tuple[slice, slice, slice]:
-    flat = mask.numpy()
-    ends = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        (held,) = np.nonzero(flat.any(axis=others))
-        ends.append(
-            slice(
-                max(int(held[0]) - margin[axis], 0),
-                min(int(held[-1]) + 1 + margin[axis], flat.shape[axis]),
-            )
-        )
-    return ends[0], ends[1], ends[2]

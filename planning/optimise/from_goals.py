@@ -70,7 +70,7 @@ def sample(
     grid: Grid,
     organs: Sequence[str],
     share: float = 1.0,
-    of_target: float | None = None,
+    of_target: float = 1.0,
     hottest: Collection[str] = (),
 ) -> Sample:
     """Points in the target, in some organs and in shells around the target, evenly spread over each.
@@ -88,10 +88,9 @@ def sample(
         The dose grid.
     organs
         Names of the organs to look at; empty ones are passed over.
-    share
-        Of the points that are usual, where many directions leave no room for all of them.
-    of_target
-        The same of the target's, if it is another.
+    share, of_target
+        Of the points that are usual, in organs and around the target, and in the target: many directions
+        leave no room for all of them.
     hottest
         Names of organs that no goal asks more of than a maximum.
     """
@@ -102,8 +101,8 @@ def sample(
     for name, structure in structures.structures.items():
         if name not in {target, *organs} or not bool(structure.mask.any()):
             continue
-        within = share if name != target or of_target is None else of_target
-        most = round(within * _MOST_POINTS["target" if name == target else "organ"])
+        usual = _MOST_POINTS["target"] * of_target if name == target else _MOST_POINTS["organ"] * share
+        most = round(usual)
         mask = coarse.mask(name)
         # Coverage is decided at the target's edge, which the dose grid's voxels blur.
         own = name == target or int(mask.sum()) < _FEWEST_VOXELS

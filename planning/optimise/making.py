@@ -157,9 +157,7 @@ class Report:
     bands: tuple[Band, ...] = ()
 
 
-def made_for(
-    task: Task, aim: Aim, share: float = 1.0, of_target: float = 1.0, reach: float = FULL_CUTOFF
-) -> tuple[Plan, Report]:
+def made_for(task: Task, aim: Aim, share: float = 1.0, reach: float = FULL_CUTOFF) -> tuple[Plan, Report]:
     """A plan whose dose is what an aim asks for, as far as it can be.
 
     Refuses as :func:`planning.optimise.automatic.plan_automatically`.
@@ -170,8 +168,8 @@ def made_for(
         What it is made for and with.
     aim
         What is wanted at the points that are drawn.
-    share, of_target
-        Of the points that are usual, in organs and around the target, and in the target.
+    share
+        Of the points that are usual in organs and around the target; in the target it is all.
     reach
         Furthest lateral reach of bixels (mm); monitor units are corrected on the dose of full reach.
     """
@@ -179,9 +177,9 @@ def made_for(
     bixels = reaching(structures, task.density, task.fields, machine, task.dose_grid, task.margin)
     if task.arcs:
         expect_free_leaves(machine)
-    drawn = _drawn(task, share, of_target)
+    drawn = _drawn(task, share)
     terms = aim(drawn)
-    # As the dose of what is delivered is computed: depths on the dose grid's spacing, full reach.
+    # As the dose of what is delivered is computed: depths on the dose grid's spacing.
     tissue = resample(task.density, lattice(task.dose_grid, task.density.grid))
     seen = _looking(task, tissue, drawn, terms)
     if not task.arcs and not (chosen.shape_leaves and machine.mlc.interdigitation):
@@ -223,11 +221,11 @@ def _turning(
     return wish, shaped(task.arcs, *given), uncertain
 
 
-def _drawn(task: Task, share: float, of_target: float) -> Sample:
+def _drawn(task: Task, share: float) -> Sample:
     names = [name for name in task.structures.structures if about(task.goals, name)]
     room = _ARC_SHARE if task.arcs else 1.0
-    shares = (share * room, of_target * room)
-    return sample(task.structures, task.dose_grid, names, *shares, hottest_alone(task.goals, names))
+    hottest = hottest_alone(task.goals, names)
+    return sample(task.structures, task.dose_grid, names, share * room, room, hottest)
 
 
 def _window(task: Task, beams: Sequence[Beam], *length: float) -> Window:

@@ -38,9 +38,9 @@ class Likeness:
         Priority of histograms of organs above the reference's.
     under
         Factor of dose below the reference around the target, against dose above it.
-    share, of_target
-        Of the points that a plan without a reference looks at, in organs and around the target, and in the
-        target: a reference tells each what it shall receive, so that fewer do; of the target all are needed.
+    share
+        Of the points that a plan without a reference looks at in organs and around the target: a reference
+        tells each what it shall receive, so that fewer do; of the target all are needed.
 
     Raises
     ------
@@ -52,12 +52,10 @@ class Likeness:
     histograms: float = 8.0
     under: float = 0.0
     share: float = 0.15
-    of_target: float = 1.0
 
     def __post_init__(self) -> None:
-        shares = (self.share, self.of_target)
-        if min(self.voxels, self.histograms, self.under) < 0 or not 0 < min(shares) <= max(shares) <= 1:
-            raise ValueError("expected priorities of 0 or more and shares of points in (0, 1], got others")
+        if min(self.voxels, self.histograms, self.under) < 0 or not 0 < self.share <= 1:
+            raise ValueError("expected priorities of 0 or more and a share of points in (0, 1], got others")
 
 
 def plan_mimicking(task: Task, reference: Volume, likeness: Likeness | None = None) -> tuple[Plan, Report]:
@@ -85,7 +83,7 @@ def plan_mimicking(task: Task, reference: Volume, likeness: Likeness | None = No
     def aim(drawn: Sample) -> tuple[Objective, ...]:
         return mimicking(reference, task.goals, drawn, task.target, task.prescription, chosen)
 
-    return made_for(task, aim, chosen.share, chosen.of_target, CUTOFF)
+    return made_for(task, aim, chosen.share, CUTOFF)
 
 
 def quickly(settings: Settings) -> Settings:

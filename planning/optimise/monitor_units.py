@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from imaging.boxes import part_of
 from imaging.grid import Grid, indices, positions
 from imaging.shapes import Mask
 from imaging.structures import StructureSet
@@ -106,7 +107,5 @@ def _around(target: Mask, grid: Grid, dose_grid: Grid) -> Grid:
     seen = indices(dose_grid, positions(grid, torch.nonzero(target).numpy().astype(np.float64)))
     low = np.clip(np.floor(seen.min(axis=0)).astype(int) - 1, 0, None)
     high = np.minimum(np.ceil(seen.max(axis=0)).astype(int) + 2, dose_grid.shape)
-    affine = np.array(dose_grid.affine)
-    affine[:3, 3] = positions(dose_grid, low[None].astype(np.float64))[0]
-    counts = high - low
-    return Grid((int(counts[0]), int(counts[1]), int(counts[2])), affine)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return part_of(dose_grid, (i, j, k))

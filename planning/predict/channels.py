@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from imaging.boxes import box_of, part_of
 from imaging.grid import Grid, indices, positions
 from imaging.resample import averaged
 from imaging.shapes import Mask
@@ -31,7 +32,6 @@ _HALF = 0.5
 _HU = (-1000.0, 2000.0)  # metal and what is no CT number end here
 
 Planes = Float[Tensor, "c i j k"]
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,9 @@ def _share(mask: Mask, patient: Patient, grid: Grid) -> Float[Tensor, "a b d"]:
     """How much of each voxel a structure fills."""
     out = torch.zeros(grid.shape)
     own = patient.ct.grid
-    box = _box(mask, 1)
-    if box is None:
+    if not bool(mask.any()):
         return out
+    box = box_of(mask, (1, 1, 1))
     ends = [(float(side.start), float(side.stop - 1)) for side in box]
     corners = indices(grid, positions(own, np.array(list(product(*ends)))))
     first = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, None).tolist()
@@ -189,29 +189,9 @@ def _share(mask: Mask, patient: Patient, grid: Grid) -> Float[Tensor, "a b d"]:
     if any(b <= a for a, b in zip(first, last, strict=True)):
         return out
     near = slice(first[0], last[0]), slice(first[1], last[1]), slice(first[2], last[2])
-    whole = Volume(mask[box][None].float(), _part(own, box), Quantity.PROBABILITY)
-    out[near] = averaged(whole, _part(grid, near), float(own.spacing.min())).data[0]
+    whole = Volume(mask[box][None].float(), part_of(own, box), Quantity.PROBABILITY)
+    out[near] = averaged(whole, part_of(grid, near), float(own.spacing.min())).data[0]
     return out
-
-
-def _box(mask: Mask, beside: int) -> Box | None:
-    """Where a mask lies, with some voxels beside it as far as there are any; None of an empty one."""
-    sides = []
-    for axis in range(3):
-        found = mask.any(dim=(axis + 1) % 3, keepdim=True).any(dim=(axis + 2) % 3, keepdim=True)
-        own = found.flatten().nonzero()[:, 0]
-        if len(own) == 0:
-            return None
-        sides.append(slice(max(int(own[0]) - beside, 0), min(int(own[-1]) + 1 + beside, mask.shape[axis])))
-    return sides[0], sides[1], sides[2]
-
-
-def _part(grid: Grid, box: Box) -> Grid:
-    """The voxels of a grid in a box."""
-    affine = grid.affine.copy()
-    affine[:3, 3] = positions(grid, np.array([[float(side.start) for side in box]]))[0]
-    i, j, k = (side.stop - side.start for side in box)
-    return Grid((i, j, k), affine)
 
 
 def _mask(share: Float[Tensor, "i j k"]) -> Mask:

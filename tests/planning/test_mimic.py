@@ -121,7 +121,7 @@ def test_a_reference_without_dose_in_the_target_is_refused(pressed):
     against = [parse_goal("PTV", "D95% >= 60 Gy"), parse_goal("PTV", "D2% <= 50 Gy")]
     with pytest.raises(ValueError, match="expected"):
         mimicking(pressed, against, drawn, "PTV", RX, Likeness())
-    with pytest.raises(ValueError, match="shares of points"):
+    with pytest.raises(ValueError, match="a share of points"):
         Likeness(share=0.0)
 
 
