@@ -1,8 +1,10 @@
 """The part of a grid that a mask lies in."""
 
+from itertools import product
+
 import numpy as np
 
-from .grid import Grid, positions
+from .grid import Grid, indices, positions
 from .shapes import Mask
 
 Box = tuple[slice, slice, slice]
@@ -39,3 +41,23 @@ def part_of(grid: Grid, box: Box) -> Grid:
     affine[:3, 3] = positions(grid, np.array([[float(side.start) for side in box]]))[0]
     i, j, k = (side.stop - side.start for side in box)
     return Grid((i, j, k), affine)
+
+
+def box_there(box: Box, own: Grid, grid: Grid) -> Box | None:
+    """The box of another grid whose voxels' middles may lie in a box of one's own; None where there are none.
+
+    Parameters
+    ----------
+    box
+        Voxels of ``own``; every side has a start and a stop.
+    own, grid
+        The two grids, any way round.
+    """
+    ends = [(side.start - 0.5, side.stop - 0.5) for side in box]
+    corners = indices(grid, positions(own, np.array(list(product(*ends)))))
+    first = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, None)
+    last = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 1, grid.shape)
+    if (last <= first).any():
+        return None
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    return i, j, k

@@ -4,12 +4,13 @@ import dataclasses
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Shaped
+from jaxtyping import Bool, Float64, Shaped
 from torch import Tensor
 from torch.nn.functional import avg_pool3d, grid_sample
 
+from .boxes import box_of, box_there, part_of
 from .grid import Grid, around
-from .shapes import Floats, Voxels
+from .shapes import Floats, Mask, Voxels
 from .structures import StructureSet
 from .volume import Quantity, Volume
 
@@ -132,11 +133,20 @@ def resample_structures(structures: StructureSet, grid: Grid) -> StructureSet:
     if structures.grid == grid:
         return structures
     moved = {
-        name: dataclasses.replace(
-            s,
-            mask=resample(Volume(s.mask[None].float(), structures.grid, Quantity.PROBABILITY), grid).data[0]
-            >= 0.5,
-        )
+        name: dataclasses.replace(s, mask=_moved(s.mask, structures.grid, grid))
         for name, s in structures.structures.items()
     }
     return StructureSet(grid, moved, structures.frame)
+
+
+def _moved(mask: Mask, own: Grid, grid: Grid) -> Bool[Tensor, "a b d"]:
+    """A mask on another grid, which is read only where it may be."""
+    out = torch.zeros(grid.shape, dtype=torch.bool, device=mask.device)
+    if not bool(mask.any()):
+        return out
+    box = box_of(mask, (1, 1, 1))
+    there = box_there(box, own, grid)
+    if there is not None:
+        share = Volume(mask[box][None].float(), part_of(own, box), Quantity.PROBABILITY)
+        out[there] = resample(share, part_of(grid, there)).data[0] >= 0.5
+    return out

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -86,7 +87,8 @@ def expect_frame(dose: Volume, frame: str) -> None:
         )
 
 
-def parts_of(structures: StructureSet) -> dict[str, Parts]:
+@lru_cache(maxsize=1)  # a walk asks for the same ones at every step
+def parts_of(structures: StructureSet) -> Mapping[str, Parts]:
     """The parts of every structure that is not empty, by name: once for many doses."""
     return {
         name: masked_parts(structure.mask, structures.grid)
@@ -96,13 +98,18 @@ def parts_of(structures: StructureSet) -> dict[str, Parts]:
 
 
 def histograms_at(dose: Volume, parts: Mapping[str, Parts]) -> dict[str, Dvh]:
-    """The histogram of every structure by its parts."""
-    return {name: histogram_at(dose, one) for name, one in parts.items()}
+    """The histogram of every structure by its parts; refuses as :func:`histogram` does."""
+    expect_finite(dose.expect(Quantity.DOSE))
+    return {name: _histogram(dose, one) for name, one in parts.items()}
 
 
 def histogram_at(dose: Volume, parts: Parts) -> Dvh:
     """The dose–volume histogram of a structure by its parts; refuses as :func:`histogram` does."""
     expect_finite(dose.expect(Quantity.DOSE))
+    return _histogram(dose, parts)
+
+
+def _histogram(dose: Volume, parts: Parts) -> Dvh:
     index = torch.from_numpy(indices(dose.grid, parts.points)).float()
     doses, n_inside = read_dose(dose, index)
     return Dvh(np.sort(doses), parts.volume_cc, n_inside / len(doses))

@@ -16,7 +16,8 @@ from jaxtyping import Float
 from scipy import ndimage
 from torch import Tensor
 
-from imaging.grid import Grid, positions
+from imaging.boxes import part_of
+from imaging.grid import Grid
 from imaging.partition import Partition
 from imaging.shapes import Mask
 from imaging.tissue import Tissue
@@ -141,12 +142,7 @@ def kept_within(
         Which count, and how far beyond each the CTV may go.
     """
     box = reached(gtv, grid, margin_mm + 1.0)
-    corner = np.array([[b.start for b in box]], dtype=np.float64)
-    affine = grid.affine.copy()
-    affine[:3, 3] = positions(grid, corner)[0]
-    seed = gtv[box]
-    i, j, k = (int(n) for n in seed.shape)
-    here = Grid((i, j, k), affine)
+    seed, here = gtv[box], part_of(grid, box)
     grown = expand(seed, here, margin_mm)
     room = torch.ones_like(seed) if barriers.bone is None else brain[box] | seed
     out = grown & (room if not barriers.bone else expand(room, here, barriers.bone))

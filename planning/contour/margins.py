@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy.signal import oaconvolve
 
+from imaging.boxes import Box, box_of
 from imaging.grid import Grid
 from imaging.shapes import Mask
 
@@ -123,12 +124,7 @@ def _half(away: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return np.divide(away, 2 * steps, out=np.zeros_like(away), where=steps > 0)
 
 
-def reached(mask: Mask, grid: Grid, margin_mm: float) -> tuple[slice, slice, slice]:
+def reached(mask: Mask, grid: Grid, margin_mm: float) -> Box:
     """The box of voxels that a margin can reach: distances elsewhere need no work."""
-    ends = []
-    for axis in range(3):
-        used = mask.any(dim=tuple(a for a in range(3) if a != axis)).nonzero()
-        steps = int(np.ceil(margin_mm / grid.spacing[axis])) + 1
-        ends.append((max(0, int(used[0]) - steps), min(grid.shape[axis], int(used[-1]) + steps + 1)))
-    i, j, k = (slice(*of) for of in ends)
-    return i, j, k
+    i, j, k = (int(np.ceil(margin_mm / step)) + 1 for step in grid.spacing)
+    return box_of(mask, (i, j, k))

@@ -5,16 +5,14 @@ Planes are named, so that a network may be given some of them: what it sees is a
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from imaging.boxes import box_of, part_of
-from imaging.grid import Grid, indices, positions
+from imaging.boxes import box_of, box_there, part_of
+from imaging.grid import Grid
 from imaging.resample import averaged
 from imaging.shapes import Mask
 from imaging.volume import Quantity, Volume
@@ -182,13 +180,9 @@ def _share(mask: Mask, patient: Patient, grid: Grid) -> Float[Tensor, "a b d"]:
     if not bool(mask.any()):
         return out
     box = box_of(mask, (1, 1, 1))
-    ends = [(float(side.start), float(side.stop - 1)) for side in box]
-    corners = indices(grid, positions(own, np.array(list(product(*ends)))))
-    first = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, None).tolist()
-    last = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 1, grid.shape).tolist()
-    if any(b <= a for a, b in zip(first, last, strict=True)):
+    near = box_there(box, own, grid)
+    if near is None:
         return out
-    near = slice(first[0], last[0]), slice(first[1], last[1]), slice(first[2], last[2])
     whole = Volume(mask[box][None].float(), part_of(own, box), Quantity.PROBABILITY)
     out[near] = averaged(whole, part_of(grid, near), float(own.spacing.min())).data[0]
     return out

@@ -151,6 +151,9 @@ def test_a_sphere_keeps_its_volume_on_a_turned_and_coarser_grid():
     assert moved.structures["ball"].prescription_gy == 60.0
     assert moved.frame == "1.2.3"
     assert resample_structures(structures, fine) is structures
+    # Read where it may lie alone, it is what reading it everywhere gives.
+    share = resample(Volume(mask[None].float(), fine, Quantity.PROBABILITY), coarse)
+    assert torch.equal(moved.mask("ball"), share.data[0] >= 0.5)
 
 
 def test_thick_slices_are_the_mean_of_what_lies_in_them():
