@@ -1,12 +1,11 @@
 """State of a training on disk: one safetensors file, so that nothing in it is older than the rest."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -16,10 +15,30 @@ from .weights import replace_with
 CHECKPOINT = "checkpoint.safetensors"
 
 
+@runtime_checkable
+class Average(Protocol):
+    """The moving average of a network's weights: diffusers' ``EMAModel``, which takes seconds to import."""
+
+    shadow_params: list[Tensor]
+    optimization_step: int
+
+    def step(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Takes one more step of the weights into account."""
+
+    def copy_to(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Leaves the average in the weights."""
+
+    def store(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Keeps the weights aside."""
+
+    def restore(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Puts back what was kept aside."""
+
+
 class Part:
     """A network in training, with its optimiser, the average of its weights, and the best there was of it."""
 
-    def __init__(self, net: nn.Module, optimiser: torch.optim.Optimizer, average: EMAModel) -> None:
+    def __init__(self, net: nn.Module, optimiser: torch.optim.Optimizer, average: Average) -> None:
         self.net, self.optimiser, self.average = net, optimiser, average
         self.best: list[Tensor] | None = None
 

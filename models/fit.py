@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.tracking import GeneralTracker
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -247,6 +246,9 @@ def _look(
 
 
 def _part(net: nn.Module, how: Fit) -> Part:
+    # Whoever only predicts need not wait for it.
+    from diffusers.training_utils import EMAModel  # noqa: PLC0415
+
     betas = (how.momentum, 0.999)
     weights = list(net.parameters())
     optimiser: torch.optim.Optimizer
