@@ -22,6 +22,9 @@ from .robust import expect_uncertainty
 from .steps import Walk, file_hash
 from .targets import expect_seen, gtv_of, target_key
 
+# Of CTs that may be, fewer than a first plan takes: bands are wider for it by as much as so few tell less.
+_N_DRAWS = 4
+
 
 def asked_again(first: First, seed: int | None, allow_unapproved: bool = False) -> Request:
     """What the first plan was asked for, with the networks that foretell doses today.
@@ -98,8 +101,9 @@ def walk_adapted(
     )
     structures = kept_structures(head.case)
     gtv = gtv or _first_gtv(structures)
-    organs = Organs(without_targets(structures))
-    return publish(walk, planned_on(walk, scan, head, organs, drawn, gtv, request), request, inputs)
+    organs = Organs(without_targets(structures), whole=True)
+    planned = planned_on(walk, scan, head, organs, drawn, gtv, request, n_draws=_N_DRAWS)
+    return publish(walk, planned, request, inputs)
 
 
 def _first_gtv(structures: StructureSet) -> Callable[[Grid], Mask]:

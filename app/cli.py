@@ -345,4 +345,6 @@ def main() -> None:
     """Entry point of the command ``spindose``."""
     # Threads that spin while they wait make small steps ten times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # NumPy's own threads take cores from torch's, and their number decides how sums round.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app()

@@ -43,7 +43,13 @@ class Trust:
 
 
 def told(
-    walk: Walk, ct: Volume, sigma: Volume | None, plan: Plan, structures: StructureSet, grid: Grid
+    walk: Walk,
+    ct: Volume,
+    sigma: Volume | None,
+    plan: Plan,
+    structures: StructureSet,
+    grid: Grid,
+    n_draws: int = N_DRAWS,
 ) -> Trust | None:
     """Deviation of a CT and of the dose on it; nothing of a CT that no network made.
 
@@ -59,6 +65,8 @@ def told(
         Whose histograms.
     grid
         Of the dose.
+    n_draws
+        How many CTs are drawn; of few, bands are wider.
     """
     if sigma is None:
         return None
@@ -67,13 +75,13 @@ def told(
         return Trust(sigma, None, {})
 
     def made() -> tuple[Volume, dict[str, Any]]:
-        found = bands_of(ct, sigma, calibration, plan, structures, grid, walk.inside)
+        found = bands_of(ct, sigma, calibration, plan, structures, grid, walk.inside, n_draws=n_draws)
         return found.deviation, {**as_json(found), "calibrated_on_plans": calibration.plans}
 
     deviation, bands = walk.step(
         STEP,
         "Dose on CTs that may be",
-        {"draws": N_DRAWS, "share": SHARE, "factor": calibration.dose_factor},
+        {"draws": n_draws, "share": SHARE, "factor": calibration.dose_factor},
         made,
         _write,
         _read,

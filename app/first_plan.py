@@ -5,17 +5,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from imaging.case import Case
 from imaging.coregister import degrees_turned, motion_onto
 from imaging.folder import read_case
-from imaging.grid import Grid, positions
+from imaging.grid import Grid, indices, positions
 from imaging.intensity import head_mask
 from imaging.local_shift import local_shifts
 from imaging.resample import resample, resample_structures
 from imaging.structures import RoiType, StructureSet
-from imaging.volume import Quantity, Volume
+from imaging.volume import Volume
 from planning.contour.body import body_of
 
 from . import goal_sheet, head_ct
@@ -169,9 +168,10 @@ def _looked_at(ct: Volume, mr: Volume, motion: np.ndarray, whole: Grid) -> tuple
 
 def _unseen(mr: Volume, grid: Grid) -> float:
     """How much (cm³) of the head in a scan lies beyond another grid."""
-    everywhere = Volume(torch.ones(1, *grid.shape, dtype=torch.uint8), grid, Quantity.LABEL)
     head = head_mask(mr)
-    beyond = (head.data[0] > 0) & (resample(everywhere, head.grid).data[0] == 0)
+    inside = (head.data[0] > 0).nonzero().double().numpy()
+    at = indices(grid, positions(head.grid, inside))
+    beyond = ((at < -0.5) | (at > np.array(grid.shape) - 0.5)).any(axis=1)
     return float(beyond.sum()) * head.grid.voxel_volume / 1000
 
 

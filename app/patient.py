@@ -17,6 +17,7 @@ from planning.plan import Plan
 from planning.plan_file import read_plan
 
 from . import ct_trust, goal_sheet, head_ct, independent, predicted_dose, robust
+from .dose_bands import N_DRAWS
 from .optimised import BODY, beams_asked, directions, dose_grid, dose_on, keep_plan, optimised
 from .plan_organs import Organs, organs
 from .request import Request
@@ -102,6 +103,7 @@ def planned_on(
     target: str,
     gtv: Callable[[Grid], Mask],
     request: Request,
+    n_draws: int = N_DRAWS,
 ) -> Planned:
     """The same on a synthetic CT with organs that are there already.
 
@@ -113,6 +115,8 @@ def planned_on(
         As for :func:`plan_patient`.
     head, found
         The synthetic CT, and organs on its grid.
+    n_draws
+        How many CTs that may be the dose is computed on, where networks made the CT.
     """
     volumes = head.case.volumes
     ct, sigma = volumes["ct"], volumes.get(head_ct.SIGMA)
@@ -133,7 +137,7 @@ def planned_on(
                 request,
                 None if sigma is None else ct,
                 volumes.get(head_ct.PARTITIONS),
-                found.structures,
+                found,
             ),
         ),
         after=("synthetic_ct", "organs") if "organs" in walk.keys else ("synthetic_ct",),
@@ -181,7 +185,7 @@ def planned_on(
         dose,
         _in_scenarios(walk, plan, ct, sigma, structures, dose, request),
         _second_opinion(walk, plan, ct, structures, dose, request),
-        ct_trust.told(walk, ct, sigma, plan, structures, dose.grid),
+        ct_trust.told(walk, ct, sigma, plan, structures, dose.grid, n_draws),
         (*head.cautions, *found.cautions),
         told,
     )
@@ -246,7 +250,7 @@ def contoured(
     request: Request,
     ct: Volume | None = None,
     parted: Volume | None = None,
-    drawn: StructureSet | None = None,
+    drawn: Organs | None = None,
 ) -> StructureSet:
     """Organs of the tissues, with GTV, CTV and PTV; the body is that of a CT which other means made.
 
@@ -263,16 +267,23 @@ def contoured(
     parted
         Flags (:class:`imaging.partition.Partition`) there; without them the CTV is cut at bone alone.
     drawn
-        Organs that networks drew there, in place of those of the tissues.
+        Organs there, in place of those of the tissues.
     """
-    of_tissues = contours(tissues)
-    structures = {**of_tissues.structures, **(drawn.structures if drawn else {})}
+    here = _organs_of(tissues, drawn)
     if ct is not None:
-        structures[BODY] = replace(structures[BODY], mask=body_of(ct))
-    here = replace(of_tissues, structures=structures)
+        body = replace(here.structures[BODY], mask=body_of(ct))
+        here = replace(here, structures={**here.structures, BODY: body})
     known = {} if parted is None else walls(parted, tissues)
     dose = request.prescription.dose_gy
     return add_target(here, gtv, request.ctv_margin, request.ptv_margin, dose, known, request.barriers)
+
+
+def _organs_of(tissues: Volume, drawn: Organs | None) -> StructureSet:
+    found = drawn.structures if drawn else None
+    if drawn and found and drawn.whole:
+        return found
+    of_tissues = contours(tissues)
+    return replace(of_tissues, structures={**of_tissues.structures, **(found.structures if found else {})})
 
 
 def kept_structures(case: Case) -> StructureSet:

@@ -28,7 +28,7 @@ _ALIGNED = "Organs are those of the aligned anatomy, body, brain, skull, brainst
 
 @dataclass(frozen=True, eq=False)
 class Organs:
-    """What the networks drew.
+    """What the networks drew, or an earlier plan had.
 
     Parameters
     ----------
@@ -36,10 +36,13 @@ class Organs:
         By TG-263 names with risk volumes, on the grid of the synthetic CT; None where no network drew any.
     cautions
         What a reader must look at, one sentence each.
+    whole
+        Whether these are all, and none need be taken from the tissues.
     """
 
     structures: StructureSet | None
     cautions: tuple[str, ...] = ()
+    whole: bool = False
 
 
 def with_contours(

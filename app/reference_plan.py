@@ -36,6 +36,7 @@ from .console import Progress
 from .held_out import HeldOut, gross_tumour, held_out
 from .optimised import BODY, directions, dose_grid, dose_on
 from .patient import contoured
+from .plan_organs import Organs
 from .request import Request, Technique
 
 _ROUNDS = 6  # of styles, the last of which has arcs: they take three times as long
@@ -223,7 +224,7 @@ def _patient(planner: Planner, k: int, request: Request) -> tuple[HeldOut, int, 
             gtv = gross_tumour(patient, patient.truth.grid)
         except ValueError:
             continue
-        structures = contoured(patient.tissues, gtv, request, patient.truth, None, _organs(patient))
+        structures = contoured(patient.tissues, gtv, request, patient.truth, None, Organs(_organs(patient)))
         return patient, number, _with_surround(structures)
     raise ValueError(f"expected a tumour to plan for in one of {_PATIENTS_EACH} patients, got none")
 

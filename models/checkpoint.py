@@ -1,7 +1,7 @@
 """State of a training on disk: one safetensors file, so that nothing in it is older than the rest."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -33,6 +33,15 @@ class Average(Protocol):
 
     def restore(self, parameters: Iterable[nn.Parameter]) -> None:
         """Puts back what was kept aside."""
+
+
+def averaged(weights: Sequence[nn.Parameter], decay: float) -> Average:
+    """The average of weights, beginning with what they are."""
+    # Whoever only predicts need not wait for it.
+    from diffusers.training_utils import EMAModel  # noqa: PLC0415
+
+    found: Average = EMAModel(weights, decay=decay)
+    return found
 
 
 class Part:

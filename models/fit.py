@@ -18,7 +18,7 @@ from accelerate.tracking import GeneralTracker
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from .checkpoint import Part, keep, kept_state, restore
+from .checkpoint import Part, averaged, keep, kept_state, restore
 from .muon import Muon
 from .processes import agreed, average_gradients
 from .watch import LOSS, Looks, Nets, Watch, give_best, keep_best, mode, note, watched
@@ -246,9 +246,6 @@ def _look(
 
 
 def _part(net: nn.Module, how: Fit) -> Part:
-    # Whoever only predicts need not wait for it.
-    from diffusers.training_utils import EMAModel  # noqa: PLC0415
-
     betas = (how.momentum, 0.999)
     weights = list(net.parameters())
     optimiser: torch.optim.Optimizer
@@ -258,7 +255,7 @@ def _part(net: nn.Module, how: Fit) -> Part:
         optimiser = torch.optim.AdamW(
             weights, how.learning_rate, betas, weight_decay=how.weight_decay, fused=True
         )
-    return Part(net, optimiser, EMAModel(weights, decay=how.average))
+    return Part(net, optimiser, averaged(weights, how.average))
 
 
 def _step(

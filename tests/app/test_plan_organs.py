@@ -11,7 +11,7 @@ from app import plan_organs
 from app.approved import MARK
 from app.contoured import Contourer
 from app.patient import contoured
-from app.plan_organs import organs, with_contours
+from app.plan_organs import Organs, organs, with_contours
 from app.request import Request
 from app.steps import Walk
 from imaging.case import Case
@@ -111,12 +111,15 @@ def test_they_take_the_place_of_the_aligned_anatomys(tmp_path: Path) -> None:
     labels[sphere(CT_GRID, np.array([30.0, -40.0, 0.0]), 8.0)] = int(Tissue.EYE)
     tissues = Volume(labels[None], CT_GRID, Quantity.LABEL, "1.2.3")
     mr = Volume(torch.ones(1, *GRID.shape), GRID, Quantity.MR, "1.2.3")
-    drawn = plan_organs.drawn(mr, CT_GRID, {}, "flair", quiet).structures
+    found = plan_organs.drawn(mr, CT_GRID, {}, "flair", quiet)
+    drawn = found.structures
     assert drawn is not None
     gtv = sphere(CT_GRID, np.array([20.0, 0.0, 0.0]), 6.0)
-    made = contoured(tissues, gtv, REQUEST, drawn=drawn)
+    made = contoured(tissues, gtv, REQUEST, drawn=found)
     assert torch.equal(made.mask("Brain"), drawn.mask("Brain"))
     assert torch.equal(made.mask("GTV"), gtv)  # the planner's, not the networks'
     assert float(made.mask("Eye_L").sum()) * CT_GRID.voxel_volume == pytest.approx(
         4 / 3 * np.pi * 512, rel=0.1
     )
+    whole = contoured(tissues, gtv, REQUEST, drawn=Organs(made, whole=True))
+    assert whole.structures.keys() == made.structures.keys()
