@@ -62,6 +62,7 @@ def simulate(
     lines = [
         f"{len(report['rounds'])} rounds of {', '.join(report['sites'])}: {last['errors']}",
         f"{report['bytes_per_round'] / 1e6:.1f} MB and {report['seconds_per_round']:.0f} s a round.",
+        *(() if report["privacy"] == "none" else (f"Privacy: {report['privacy']}",)),
         f"Weights, card and report: {out / 'server' / report['digest'][:24]}",
     ]
     answer(report, lines, as_json)

@@ -96,6 +96,11 @@ def beyond(node: NodeFile, study: Study) -> str:
     for word in ("rounds", "steps", "batch"):
         if getattr(study, word) > getattr(limits, word):
             return f"{word} above {getattr(limits, word)}"
+    if study.privacy not in node.privacies:
+        return f"privacy {study.privacy}, where only {', '.join(node.privacies)} may be"
+    spent = study.epsilon(study.rounds + limits.repeats)
+    if limits.epsilon and spent > limits.epsilon:
+        return f"privacy above epsilon {limits.epsilon:g}"
     if study.task not in TASKS or study.task not in node.data:
         return "a task that it has no data for"
     if weights_mb(study) > limits.weights_mb:
@@ -120,10 +125,19 @@ def inspected(node: NodeFile, study: Study) -> list[str]:
         f"Asks for: {study.rounds} rounds of {study.steps} steps, {study.batch} samples each",
         f"Leaves this node in each round: {weights_mb(study):.1f} MB of weights, counts, losses, errors",
         f"Put together by: {study.strategy}, {study.aggregation}, weighted by {study.weighting}",
+        f"Privacy of this site's update: {_privacy_of(study)}",
         *(f"{key}: {value}" for key, value in asdict(study).items()),
         f"Allowed by the node's file: {f'no, {bad}' if bad else 'yes'}",
         f"Approved: {f'yes, by {known[study.digest].who}' if study.digest in known else 'no'}",
     ]
+
+
+def _privacy_of(study: Study) -> str:
+    if study.privacy == "none":
+        return "none, whoever serves sees it"
+    by = "here, before it leaves" if study.privacy == "local" else "by the server, which sees it without"
+    spent = f"epsilon {study.epsilon(study.rounds):.3g} at delta {study.delta:g}"
+    return f"{spent} over all rounds, noise is added {by}"
 
 
 def _keep(node: NodeFile, known: dict[str, Approval]) -> None:

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from .approvals import approvals_of, beyond
 from .audit import lines_of, note
-from .learning import Weights, packed, parted
+from .learning import PACKED, Weights, packed, parted
 from .node_file import NodeFile
+from .privacy import within
 from .study import Study, asker_of, study_of
 from .tasks import network_of
 
@@ -29,6 +30,12 @@ WORDS = {"study": str, "signature": bytes, "round": int}
 COUNTS = ("patients", "samples")
 ERRORS = ("loss_first", "loss_last", "dose_gy", "histogram_gy", "counted_gy")
 ANSWERS = {"train": ("patients", "samples", "loss_first", "loss_last"), "evaluate": ("patients", *ERRORS[2:])}
+
+
+def answers_of(kind: str, study: Study) -> tuple[str, ...]:
+    """Names of the figures of an answer; where privacy is asked for, losses of training patients stay."""
+    private = study.privacy != "none"
+    return tuple(word for word in ANSWERS[kind] if not (private and word.startswith("loss")))
 
 
 class Refusal(StrEnum):
@@ -131,7 +138,9 @@ def let_out(answer: Answer, asked: Asked, study: Study, node: NodeFile, who: str
         "who": who,
     }
     fits = answer.weights == {} if asked.kind == "evaluate" else _fit(answer.weights, study)
-    if not fits or set(answer.figures) != set(ANSWERS[asked.kind]) or not _numbers(answer.figures):
+    if fits and answer.weights and study.privacy == "central":
+        fits = within(answer.weights[PACKED], asked.weights[PACKED], study.clip)
+    if not fits or set(answer.figures) != set(answers_of(asked.kind, study)) or not _numbers(answer.figures):
         note(node.log, "out", asked.kind, "refused: more, less or other than was agreed on", **told)
         raise RefusedError(Refusal.OUTGOING)
     note(node.log, "out", asked.kind, "sent", **told)

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from imaging.atomic import whole_file
 
 from .audit import note
-from .gate import Answer, Asked, Refusal, RefusedError, let_in, let_out, travelling
-from .learning import Task, Weights, learn, packed, parted, score
+from .gate import Answer, Asked, Refusal, RefusedError, answers_of, let_in, let_out, travelling
+from .learning import PACKED, Task, Weights, learn, packed, parted, score
 from .node_file import NodeFile
+from .privacy import Row, clipped, noisy
 from .study import Study
 from .tasks import network_of, task_of
 
@@ -73,15 +74,25 @@ def _done(asked: Asked, study: Study, node: NodeFile) -> Answer:
     took = learn(weights, task, study.budget(number), seed_of(study, node, number))
     leaving = travelling(study)
     _keep_norms(study, node, {k: t for k, t in took.weights.items() if k not in leaving})
+    row = packed({k: took.weights[k] for k in leaving})[PACKED]
+    figures = {
+        "patients": took.patients,
+        "samples": took.samples,
+        "loss_first": took.losses[0],
+        "loss_last": took.losses[1],
+    }
     return Answer(
-        packed({k: took.weights[k] for k in leaving}),
-        {
-            "patients": took.patients,
-            "samples": took.samples,
-            "loss_first": took.losses[0],
-            "loss_last": took.losses[1],
-        },
+        {PACKED: _private(row, asked.weights[PACKED], study)},
+        {word: figures[word] for word in answers_of("train", study)},
     )
+
+
+def _private(row: Row, sent: Row, study: Study) -> Row:
+    """Weights as they may leave: near enough to those that came, and noisy where the site adds the noise."""
+    if study.privacy == "none":
+        return row
+    near = clipped(row, sent, study.clip)
+    return noisy(near, study.noise * study.clip) if study.privacy == "local" else near
 
 
 def _own_norms(study: Study, node: NodeFile) -> Weights:

@@ -13,6 +13,7 @@
     held_out = 0.2
     [allow]
     kinds = ["train", "evaluate"]
+    privacy = ["local"]                 # that studies must have; any without this line
     [limits]
     steps = 100
     [askers]
@@ -28,6 +29,7 @@ from typing import Any
 
 from app.report.sign import public_key
 
+from .privacy import PRIVACIES
 from .study import NAME
 
 KINDS = ("train", "evaluate")
@@ -54,6 +56,8 @@ class Limits:
         Free space without which nothing is learnt.
     seconds
         Of one request.
+    epsilon
+        That a study may spend of this site's privacy, repeats included; 0 for no limit.
     """
 
     rounds: int = 100
@@ -65,6 +69,7 @@ class Limits:
     memory_gb: float = 0.0
     disk_gb: float = 0.5
     seconds: float = 3600.0
+    epsilon: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class NodeFile:
         Share of patients to validate on.
     kinds
         That may be asked.
+    privacies
+        That a study may have.
     limits
         What no study may exceed.
     askers
@@ -100,6 +107,7 @@ class NodeFile:
     key: Path | None = None
     held_out: float = 0.2
     kinds: tuple[str, ...] = KINDS
+    privacies: tuple[str, ...] = PRIVACIES
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -133,10 +141,11 @@ def read_node(path: Path) -> NodeFile:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError("expected a node's name of small letters, digits and dashes, got another")
     server = _words(told, "server", {"address": str, "certificate": str, "key": str})
-    allow = _words(told, "allow", {"kinds": list})
-    kinds = tuple(allow.get("kinds", KINDS))
-    if not set(kinds) <= set(KINDS):
-        raise ValueError(f"expected kinds of requests among {', '.join(KINDS)}, got others")
+    allow = _words(told, "allow", {"kinds": list, "privacy": list})
+    kinds, privacies = tuple(allow.get("kinds", KINDS)), tuple(allow.get("privacy", PRIVACIES))
+    for what, found, known in (("kinds of requests", kinds, KINDS), ("privacy", privacies, PRIVACIES)):
+        if not set(found) <= set(known):
+            raise ValueError(f"expected {what} among {', '.join(known)} in a node's file, got others")
     data, held_out = _data(told, home)
     return NodeFile(
         name,
@@ -148,6 +157,7 @@ def read_node(path: Path) -> NodeFile:
         _under(home, server["key"]) if "key" in server else None,
         held_out,
         kinds,
+        privacies,
         _limits(told),
     )
 

@@ -43,6 +43,7 @@ def write_result(found: Trained, study: Study, names: Mapping[int, str], folder:
         "names": {str(n): name for n, name in names.items() if name},
         "rounds": [asdict(r) for r in found.rounds],
         "bytes_per_round": _mean([r.sent + r.received for r in found.rounds]),
+        "privacy": told_privacy(found, study),
         "seconds_per_round": _mean([r.seconds for r in found.rounds]),
         "note": RESEARCH_ONLY,
     }
@@ -77,7 +78,7 @@ def _card(found: Trained, study: Study, sites: list[str]) -> dict[str, Any]:
             "seconds": sum(r.seconds for r in found.rounds),
         },
         "metrics": {
-            "training_loss": last.figures["loss_last"],
+            "training_loss": last.figures.get("loss_last"),
             "held_out": {k: v for k, v in last.errors.items() if k != "patients"},
         },
         "limits": "Foretells plans like those it learnt from, and knows no machine. Nobody has seen all of "
@@ -89,9 +90,30 @@ def _card(found: Trained, study: Study, sites: list[str]) -> dict[str, Any]:
             "strategy": study.strategy,
             "aggregation": study.aggregation,
             "rounds": len(found.rounds),
-            "privacy": "none",
+            "privacy": told_privacy(found, study),
         },
         "version": study.version,
+    }
+
+
+def told_privacy(found: Trained, study: Study) -> dict[str, Any] | str:
+    """What the rounds spent of privacy; ``none`` without noise.
+
+    Of a server's noise each round is one release, of a site's each time that it was asked.
+    """
+    if study.privacy == "none":
+        return "none"
+    local = study.privacy == "local"
+    n = sum(r.attempts for r in found.rounds) if local else len(found.rounds)
+    return {
+        "kind": study.privacy,
+        "unit": "a site's update of a round, replaced by none",
+        "epsilon": round(study.epsilon(n), 4),
+        "delta": study.delta,
+        "releases": n,
+        "clip": study.clip,
+        "noise_multiplier": study.noise,
+        "not_covered": "counts of patients and samples, errors of held-out patients",
     }
 
 

@@ -19,8 +19,9 @@ from torch import Tensor
 from imaging.atomic import whole_file
 
 from .gate import first_weights
-from .learning import Weights
-from .records import METRICS, request, weights_of
+from .learning import PACKED, Weights
+from .privacy import of_mean
+from .records import ARRAYS, METRICS, arrays_of, request, weights_of
 from .screening import WEIGHT, screened
 from .study import Study
 
@@ -51,6 +52,8 @@ class Round:
         Bytes of weights.
     seconds
         That it took.
+    attempts
+        How often sites were asked to learn in it.
     """
 
     number: int
@@ -62,6 +65,7 @@ class Round:
     sent: int
     received: int
     seconds: float
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
@@ -146,11 +150,13 @@ def _round(
     """One round, again where too few answer."""
     began = time.monotonic()
     size = sum(t.numel() * t.element_size() for t in weights.values())
+    attempts = 0
     for _ in range(_ATTEMPTS):
+        attempts += 1
         arrays, config = request(weights, study.as_json(), signature)
         messages = list(strategy.configure_train(number, arrays, config, grid))
         replies, nodes = _exchanged(grid, messages, timeout)
-        of = screened(replies, weights, nodes, "train", study.weighting)
+        of = screened(replies, weights, nodes, "train", study)
         if len(of.kept) >= study.least_sites:
             break
     else:
@@ -158,7 +164,7 @@ def _round(
         raise ValueError(f"expected {study.least_sites} sites to answer round {number}, got fewer: {why}")
     if isinstance(strategy, FedTrimmedAvg):  # which trims a share; the sliver is for rounding
         strategy.beta = (study.most_bad + 1e-6) / len(of.kept)
-    found, figures = strategy.aggregate_train(number, of.kept)
+    found, figures = strategy.aggregate_train(number, _private(of.kept, weights, study))
     new = {name: t.to(weights[name].dtype) for name, t in weights_of(found).items()}
     errors, by_site = _scored(grid, study, signature, strategy, new, number, timeout)
     done = Round(
@@ -171,8 +177,20 @@ def _round(
         size * len(nodes),
         size * len(of.kept),
         round(time.monotonic() - began, 3),
+        attempts,
     )
     return {name: new[name] for name in weights}, done
+
+
+def _private(kept: Sequence[Message], sent: Weights, study: Study) -> list[Message]:
+    """Replies whose mean is as private as a study asks of its server."""
+    if study.privacy != "central":
+        return list(kept)
+    rows = [weights_of(reply.content[ARRAYS])[PACKED] for reply in kept]
+    near = of_mean(rows, sent[PACKED], study.clip, study.noise)
+    for reply, row in zip(kept, near, strict=True):
+        reply.content[ARRAYS] = arrays_of({PACKED: row})
+    return list(kept)
 
 
 def _scored(
@@ -188,7 +206,7 @@ def _scored(
     arrays, config = request(weights, study.as_json(), signature)
     messages = list(strategy.configure_evaluate(number, arrays, config, grid))
     replies, nodes = _exchanged(grid, messages, timeout)
-    kept = screened(replies, weights, nodes, "evaluate", "patients").kept
+    kept = screened(replies, weights, nodes, "evaluate", study).kept
     by_site = {str(r.metadata.src_node_id): dict(r.content[METRICS]) for r in kept}
     for figures in by_site.values():
         figures.pop(WEIGHT)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from flwr.app import Message, MetricRecord
 
-from .gate import ANSWERS
+from .gate import answers_of
 from .learning import Weights
 from .records import ARRAYS, METRICS, arrays_of, weights_of
+from .study import Study
 
 _HUGE = 10.0  # times the median change of the others
 _MOST_PATIENTS = 100_000
@@ -36,7 +37,7 @@ class Screened:
 
 
 def screened(
-    replies: Sequence[Message], sent: Weights, asked: Sequence[int], kind: str, weighting: str
+    replies: Sequence[Message], sent: Weights, asked: Sequence[int], kind: str, study: Study
 ) -> Screened:
     """Replies that count, each with the figure :data:`WEIGHT` that it counts by.
 
@@ -50,15 +51,16 @@ def screened(
         Nodes that were.
     kind
         ``train`` or ``evaluate``.
-    weighting
-        By ``patients``, or ``equal``.
+    study
+        That they are of: errors are weighed by patients, weights as it says.
     """
+    weighting = study.weighting if kind == "train" else "patients"
     refused: dict[int, str] = {}
     found: dict[int, Message] = {}
     changes: dict[int, float] = {}
     for reply in replies:
         node = reply.metadata.src_node_id
-        if why := _against(reply, node, asked, found, kind):
+        if why := _against(reply, node, asked, found, answers_of(kind, study)):
             refused.setdefault(node, why)
             continue
         if kind == "train":
@@ -77,7 +79,9 @@ def screened(
     return Screened(kept, refused, changes)
 
 
-def _against(reply: Message, node: int, asked: Sequence[int], found: Mapping[int, Message], kind: str) -> str:
+def _against(
+    reply: Message, node: int, asked: Sequence[int], found: Mapping[int, Message], words: Sequence[str]
+) -> str:
     """Why a reply does not count, before its weights are looked at; empty where it may."""
     if node not in asked:
         return "was not asked"
@@ -85,15 +89,15 @@ def _against(reply: Message, node: int, asked: Sequence[int], found: Mapping[int
         return "answered twice"
     if reply.has_error():
         return str(reply.error.reason or "an error")[:100]
-    return _against_figures(reply, kind)
+    return _against_figures(reply, words)
 
 
-def _against_figures(reply: Message, kind: str) -> str:
-    records = {ARRAYS, METRICS} if kind == "train" else {METRICS}
+def _against_figures(reply: Message, words: Sequence[str]) -> str:
+    records = {ARRAYS, METRICS} if "samples" in words else {METRICS}  # of a training
     if set(reply.content) != records or not isinstance(reply.content[METRICS], MetricRecord):
         return "more or less than was asked"
     figures = reply.content[METRICS]
-    if set(figures) != set(ANSWERS[kind]) or not all(_number(value) for value in figures.values()):
+    if set(figures) != set(words) or not all(_number(value) for value in figures.values()):
         return "figures other than were asked"
     if not 1 <= figures["patients"] <= _MOST_PATIENTS:
         return "a number of patients that cannot be"

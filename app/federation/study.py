@@ -17,6 +17,7 @@ from typing import Any
 from models.fit import Fit
 
 from .learning import Budget
+from .privacy import PRIVACIES, epsilon_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 STRATEGIES = ("fedavg", "fedprox", "fedadam")
@@ -64,6 +65,11 @@ class Study:
         Without which no round begins or counts.
     weighting
         By ``patients``, or ``equal``; means of ``median``, ``trimmed`` and ``krum`` are equal.
+    privacy
+        ``none``, or noise by a ``central`` server or ``local`` at each site (:mod:`app.federation.privacy`).
+    clip, noise, delta
+        Farthest (Euclidean) that a site may move the weights in a round, standard deviation of the noise over
+        it, and the probability for which the budget is told.
     norms
         Whether scales and shifts of normalisation are ``shared``, or stay ``local`` (Li et al., "FedBN", ICLR
         2021).
@@ -95,6 +101,10 @@ class Study:
     share: float = 1.0
     least_sites: int = 2
     weighting: str = "patients"
+    privacy: str = "none"
+    clip: float = 0.0
+    noise: float = 0.0
+    delta: float = 1e-5
     norms: str = "shared"
     seed: int = 0
     version: str = version("spindose")
@@ -106,16 +116,15 @@ class Study:
             ("strategy", STRATEGIES),
             ("aggregation", AGGREGATIONS),
             ("weighting", WEIGHTINGS),
+            ("privacy", PRIVACIES),
             ("norms", NORMS),
         ):
             if getattr(self, word) not in known:
                 raise ValueError(f"expected {word} to be one of {', '.join(known)}, got another")
         if min(getattr(self, word) for word in _WHOLE) < 1 or not 0 < self.share <= 1:
             raise ValueError(f"expected {', '.join(_WHOLE)} of 1 or more and a share of 0 to 1, got others")
-        if (
-            min(self.learning_rate, self.warmup, self.proximal, self.server_rate, self.most_bad, self.seed)
-            < 0
-        ):
+        rates = (self.learning_rate, self.proximal, self.server_rate, self.clip, self.noise)
+        if min(*rates, self.warmup, self.most_bad, self.seed) < 0:
             raise ValueError("expected rates, weights, counts and a seed of 0 or more, got a negative one")
         _expect_together(self)
 
@@ -135,6 +144,10 @@ class Study:
     def as_json(self) -> str:
         """The one form of it."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    def epsilon(self, n_releases: int) -> float:
+        """What so many rounds spend of privacy, at the study's delta; infinite without noise."""
+        return epsilon_of(self.noise if self.privacy != "none" else 0.0, n_releases, self.delta)
 
     @property
     def digest(self) -> str:
@@ -239,5 +252,12 @@ def _expect_together(study: Study) -> None:
             f"expected {2 * study.most_bad + 3} sites or more to find {study.most_bad} poisoned ones among, "
             f"got least_sites = {study.least_sites}"
         )
+    private = study.privacy != "none"
+    if private != (study.noise > 0) or private != (study.clip > 0) or not 0 < study.delta < 1:
+        raise ValueError(
+            "expected clip and noise above 0 with privacy and neither without it, and a delta between 0 and 1"
+        )
+    if private and (study.aggregation != "mean" or study.weighting != "equal"):
+        raise ValueError("expected the mean of sites weighted equal with privacy, got another")
     if (study.most_bad > 0) != (study.aggregation in ("trimmed", "krum")):
         raise ValueError("expected most_bad with trimmed and krum, and with no other aggregation")

@@ -77,6 +77,45 @@ def test_a_node_with_its_state_gone_answers_the_same(asking: NodeFile):
     assert seed_of(STUDY, asking, 1) != seed_of(STUDY, replace(asking, name="south"), 1)
 
 
+PRIVATE = replace(STUDY, weighting="equal", privacy="central", clip=0.01, noise=1.0)
+
+
+def test_an_update_leaves_clipped_where_the_server_adds_the_noise(node: NodeFile):
+    approve(node, PRIVATE, "physicist", "looked at it")
+    answer = answered(asked(PRIVATE), node)
+    change = answer.weights[PACKED] - first_weights(PRIVATE)[PACKED]
+    assert float(change.double().norm()) == pytest.approx(0.01, rel=1e-3)
+    assert set(answer.figures) == {"patients", "samples"}  # losses tell of patients
+    farther = Answer({PACKED: answer.weights[PACKED] + change}, answer.figures)
+    with pytest.raises(RefusedError) as found:
+        let_out(farther, asked(PRIVATE), PRIVATE, node, "lead")
+    assert found.value.code is Refusal.OUTGOING
+
+
+def test_an_update_leaves_noisy_where_the_site_trusts_nobody(node: NodeFile):
+    local = replace(PRIVATE, privacy="local", noise=50.0)
+    approve(node, local, "physicist", "looked at it")
+    one, two = (answered(asked(local), node).weights[PACKED] for _ in range(2))
+    # The same update twice: what differs is noise of 50 times 0.01, drawn anew.
+    assert float((one - two).std()) == pytest.approx(0.5 * 2**0.5, rel=0.05)
+
+
+def test_a_node_refuses_studies_that_spend_more_of_its_privacy_than_its_file_allows(node: NodeFile):
+    careful = replace(node, limits=replace(node.limits, epsilon=4.0))
+    with pytest.raises(ValueError, match="privacy above epsilon 4"):
+        approve(careful, STUDY, "physicist", "why not")
+    with pytest.raises(ValueError, match="privacy above epsilon 4"):
+        approve(careful, PRIVATE, "physicist", "why not")
+    # Two rounds and five repeats: 7 releases, as one with noise smaller by their root.
+    quiet = replace(PRIVATE, noise=PRIVATE.noise * 20)
+    assert quiet.epsilon(7) < 4.0
+    approve(careful, quiet, "physicist", "looked at it")
+    strict = replace(node, privacies=("local",))
+    with pytest.raises(ValueError, match="only local may be"):
+        approve(strict, quiet, "physicist", "why not")
+    assert any("by the server, which sees it without" in line for line in inspected(node, quiet))
+
+
 @pytest.mark.parametrize("kind", ["query", "get_fab", "train.default", "system", "../evaluate", ""])
 def test_any_other_kind_of_request_is_refused(asking: NodeFile, kind: str):
     assert refusal(asked(kind=kind), asking) is Refusal.KIND
