@@ -20,13 +20,15 @@ from torch import Tensor
 
 from .approvals import approvals_of, beyond
 from .audit import lines_of, note
+from .compression import BITS, restored
 from .learning import PACKED, Weights, packed, parted
 from .node_file import NodeFile
 from .privacy import within
+from .stages import ASKS, GIVES, MASKED, fits
 from .study import Study, asker_of, study_of
 from .tasks import network_of
 
-WORDS = {"study": str, "signature": bytes, "round": int}
+WORDS: Mapping[str, type] = {"study": str, "signature": bytes, "round": int}
 COUNTS = ("patients", "samples")
 ERRORS = ("loss_first", "loss_last", "dose_gy", "histogram_gy", "counted_gy")
 ANSWERS = {"train": ("patients", "samples", "loss_first", "loss_last"), "evaluate": ("patients", *ERRORS[2:])}
@@ -35,7 +37,13 @@ ANSWERS = {"train": ("patients", "samples", "loss_first", "loss_last"), "evaluat
 def answers_of(kind: str, study: Study) -> tuple[str, ...]:
     """Names of the figures of an answer; where privacy is asked for, losses of training patients stay."""
     private = study.privacy != "none"
-    return tuple(word for word in ANSWERS[kind] if not (private and word.startswith("loss")))
+    if kind in ASKS and kind != MASKED:
+        return ()
+    return tuple(
+        word
+        for word in ANSWERS["train" if kind == MASKED else kind]
+        if not (private and word.startswith("loss"))
+    )
 
 
 class Refusal(StrEnum):
@@ -76,12 +84,15 @@ class Asked:
         Of the network, in a row (:func:`app.federation.learning.packed`).
     others
         Names of whatever else came; there may be none.
+    node
+        The number that whoever carries the request has for this site.
     """
 
     kind: str
     words: Mapping[str, Any]
     weights: Weights
     others: tuple[str, ...] = ()
+    node: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,10 +105,13 @@ class Answer:
         In a row; none after an evaluation.
     figures
         Counts and mean errors by names of :data:`ANSWERS`.
+    words
+        What secure sums need (:data:`app.federation.stages.GIVES`).
     """
 
     weights: Weights
     figures: Mapping[str, float | int] = field(default_factory=dict)
+    words: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def let_in(asked: Asked, node: NodeFile) -> tuple[Study, str]:
@@ -109,7 +123,8 @@ def let_in(asked: Asked, node: NodeFile) -> tuple[Study, str]:
         If it may not.
     """
     size, digest = _measured(asked.weights, {k: _printable(v) for k, v in asked.words.items()})
-    kind = asked.kind if asked.kind.isidentifier() and len(asked.kind) < 32 else "unknown"
+    named = asked.kind in ASKS or (asked.kind.isidentifier() and len(asked.kind) < 32)
+    kind = asked.kind if named else "unknown"
     told: dict[str, Any] = {"size": size, "sha256": digest}
     try:
         study, who = _looked_at(asked, node, told)
@@ -128,7 +143,8 @@ def let_out(answer: Answer, asked: Asked, study: Study, node: NodeFile, who: str
     RefusedError
         If there is more in it than was agreed on, or a number that is none.
     """
-    size, digest = _measured(answer.weights, dict(answer.figures))
+    words = {k: _printable(v) for k, v in answer.words.items()}
+    size, digest = _measured(answer.weights, {**answer.figures, **words})
     number = int(asked.words["round"])
     told: dict[str, Any] = {
         "study": study.digest,
@@ -137,13 +153,33 @@ def let_out(answer: Answer, asked: Asked, study: Study, node: NodeFile, who: str
         "sha256": digest,
         "who": who,
     }
-    fits = answer.weights == {} if asked.kind == "evaluate" else _fit(answer.weights, study)
-    if fits and answer.weights and study.privacy == "central":
-        fits = within(answer.weights[PACKED], asked.weights[PACKED], study.clip)
-    if not fits or set(answer.figures) != set(answers_of(asked.kind, study)) or not _numbers(answer.figures):
+    if (
+        not _agreed_on(answer, asked, study)
+        or set(answer.figures) != set(answers_of(asked.kind, study))
+        or not _numbers(answer.figures)
+    ):
         note(node.log, "out", asked.kind, "refused: more, less or other than was agreed on", **told)
         raise RefusedError(Refusal.OUTGOING)
     note(node.log, "out", asked.kind, "sent", **told)
+
+
+def _agreed_on(answer: Answer, asked: Asked, study: Study) -> bool:
+    """Whether weights and words of an answer are those that its kind of request asks for."""
+    if not fits(answer.words, GIVES.get(asked.kind, {})):
+        return False
+    if asked.kind == MASKED:
+        row = answer.weights.get(PACKED)
+        shape = asked.weights[PACKED].shape
+        return len(answer.weights) == 1 and row is not None and (row.dtype, row.shape) == (torch.int64, shape)
+    if asked.kind != "train":
+        return answer.weights == {}
+    if study.bits < max(BITS):
+        try:
+            return _fit({PACKED: restored(answer.weights, asked.weights[PACKED], study.bits)}, study)
+        except ValueError:
+            return False
+    near = study.privacy != "central" or within(answer.weights[PACKED], asked.weights[PACKED], study.clip)
+    return _fit(answer.weights, study) and near
 
 
 def first_weights(study: Study) -> dict[str, Tensor]:
@@ -165,9 +201,10 @@ def travelling(study: Study) -> dict[str, Tensor]:
 
 def _looked_at(asked: Asked, node: NodeFile, told: dict[str, Any]) -> tuple[Study, str]:
     """One check after the other; ``told`` gets what is known by then, for the log."""
-    if asked.kind not in node.kinds:
+    if ("train" if asked.kind in ASKS else asked.kind) not in node.kinds:
         raise RefusedError(Refusal.KIND)
-    if asked.others or set(asked.words) != set(WORDS):
+    more = {word: value for word, value in asked.words.items() if word not in WORDS}
+    if asked.others or not WORDS.keys() <= asked.words.keys() or not fits(more, ASKS.get(asked.kind, {})):
         raise RefusedError(Refusal.WORDS)
     if any(type(asked.words[word]) is not of for word, of in WORDS.items()):
         raise RefusedError(Refusal.WORDS)
@@ -197,7 +234,10 @@ def _expect_runnable(asked: Asked, study: Study, node: NodeFile, exceeds: str) -
     most = study.rounds + node.limits.repeats
     if not 1 <= asked.words["round"] <= study.rounds or _answered(node, asked.kind, study) >= most:
         raise RefusedError(Refusal.ROUND)
-    if not _fit(asked.weights, study):
+    if asked.kind != "evaluate" and (asked.kind in ASKS) != study.secure:
+        raise RefusedError(Refusal.KIND)
+    wanted = asked.kind in (*ANSWERS, MASKED)
+    if not (_fit(asked.weights, study) if wanted else asked.weights == {}):
         raise RefusedError(Refusal.WEIGHTS)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from safetensors.torch import load_file, save_file
 from imaging.atomic import whole_file
 
 from .audit import note
+from .compression import BITS, compressed
 from .gate import Answer, Asked, Refusal, RefusedError, answers_of, let_in, let_out, travelling
 from .learning import PACKED, Task, Weights, learn, packed, parted, score
 from .node_file import NodeFile
 from .privacy import Row, clipped, noisy
+from .secure import Masked, masked, quantised
+from .stages import ASKS, KEYS, MASKED, SHARES, Held, parts_of
 from .study import Study
 from .tasks import network_of, task_of
 
@@ -64,6 +68,9 @@ def _done(asked: Asked, study: Study, node: NodeFile) -> Answer:
     if shutil.disk_usage(_there(node.state)).free < node.limits.disk_gb * 1e9:
         raise ValueError("expected free space on the disk, got less than disk_gb of the node's file")
     torch.set_num_threads(max(node.limits.threads, 1))
+    held = Held(node.state / "secure" / f"{study.digest[:24]}.json", int(asked.words["round"]))
+    if asked.kind in ASKS and asked.kind != MASKED:
+        return Answer({}, words=_exchanged(asked, study, held))
     ready = node.state / "ready"
     task: Task = task_of(study, node.data[study.task], ready, node.held_out, _quiet)
     weights = {**_own_norms(study, node), **parted(asked.weights, travelling(study))}
@@ -81,10 +88,36 @@ def _done(asked: Asked, study: Study, node: NodeFile) -> Answer:
         "loss_first": took.losses[0],
         "loss_last": took.losses[1],
     }
-    return Answer(
-        {PACKED: _private(row, asked.weights[PACKED], study)},
-        {word: figures[word] for word in answers_of("train", study)},
-    )
+    row = _private(row, asked.weights[PACKED], study)
+    weights = {PACKED: row}
+    if study.secure:
+        weights = {PACKED: _hidden(row - asked.weights[PACKED], asked, study, held, took.patients)}
+    elif study.bits < max(BITS):
+        weights = compressed(row, asked.weights[PACKED], study.bits, _chance())
+    return Answer(weights, {word: figures[word] for word in answers_of("train", study)})
+
+
+def _exchanged(asked: Asked, study: Study, held: Held) -> dict[str, bytes]:
+    """What a stage of secure sums asks for beside learning."""
+    words = asked.words
+    if asked.kind == KEYS:
+        return {"keys": held.begin(asked.node)}
+    if asked.kind == SHARES:
+        return {"letters": held.write(asked.node, words["keys"], study.least_sites)}
+    return {"shares": held.reveal(list(parts_of(words["answered"], 0)), list(parts_of(words["lost"], 0)))}
+
+
+def _hidden(change: Row, asked: Asked, study: Study, held: Held, patients: int) -> Masked:
+    """A site's weighted change behind its masks."""
+    secrets, masks, peers = held.receive(asked.node, asked.words["letters"])
+    weight = patients if study.weighting == "patients" else 1
+    numbers = quantised(change, weight, study.reach, _chance())
+    return masked(numbers, asked.node, secrets, masks, peers)
+
+
+def _chance() -> torch.Generator:
+    """Chance that nobody can foretell, for rounding."""
+    return torch.Generator().manual_seed(int.from_bytes(os.urandom(7)))
 
 
 def _private(row: Row, sent: Row, study: Study) -> Row:

@@ -47,12 +47,14 @@ def asked_by(message: Message) -> Asked:
         weights = weights_of(content.array_records.get(ARRAYS, {}))
     except ValueError:
         weights, others = {}, (*others, "arrays that are none")
-    return Asked(message.metadata.message_type, words, weights, others)
+    return Asked(message.metadata.message_type, words, weights, others, message.metadata.dst_node_id)
 
 
 def reply_with(answer: Answer, message: Message) -> Message:
     """An answer as the reply to a message."""
     content = RecordDict({METRICS: MetricRecord(dict(answer.figures))})
+    if answer.words:
+        content[CONFIG] = ConfigRecord(dict(answer.words))
     if answer.weights:
         content[ARRAYS] = arrays_of(answer.weights)
     return Message(content, reply_to=message)

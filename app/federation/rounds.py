@@ -1,5 +1,6 @@
 """The server's rounds: Flower's strategies, kept after each, so that a restart goes on with the next one."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +19,13 @@ from torch import Tensor
 
 from imaging.atomic import whole_file
 
+from .compression import BITS, bytes_of, restored
 from .gate import first_weights
 from .learning import PACKED, Weights
 from .privacy import of_mean
 from .records import ARRAYS, METRICS, arrays_of, request, weights_of
-from .screening import WEIGHT, screened
+from .screening import WEIGHT, Screened, screened
+from .secure_rounds import summed
 from .study import Study
 
 STATE = "rounds.safetensors"
@@ -155,8 +158,8 @@ def _round(
         attempts += 1
         arrays, config = request(weights, study.as_json(), signature)
         messages = list(strategy.configure_train(number, arrays, config, grid))
-        replies, nodes = _exchanged(grid, messages, timeout)
-        of = screened(replies, weights, nodes, "train", study)
+        nodes = [m.metadata.dst_node_id for m in messages]
+        of = _learnt(grid, study, messages, weights, timeout)
         if len(of.kept) >= study.least_sites:
             break
     else:
@@ -175,16 +178,43 @@ def _round(
         errors,
         by_site,
         size * len(nodes),
-        size * len(of.kept),
+        _bytes_of(study, weights) * len(of.kept),
         round(time.monotonic() - began, 3),
         attempts,
     )
     return {name: new[name] for name in weights}, done
 
 
+def _bytes_of(study: Study, weights: Weights) -> int:
+    """Bytes of the weights that a site sends; numbers behind masks have eight each."""
+    n = sum(t.numel() for t in weights.values())
+    return 8 * n if study.secure else bytes_of(n, study.bits)
+
+
+def _learnt(
+    grid: Grid, study: Study, messages: Sequence[Message], weights: Weights, timeout: float
+) -> Screened:
+    """What sites answer that were asked to learn."""
+    if study.secure:
+        return summed(messages, weights, study, lambda ask: _exchanged(grid, ask, timeout)[0])
+    replies, nodes = _exchanged(grid, messages, timeout)
+    if study.bits < max(BITS):
+        for reply in replies:
+            _restore(reply, weights, study)
+    return screened(replies, weights, nodes, "train", study)
+
+
+def _restore(reply: Message, sent: Weights, study: Study) -> None:
+    """Weights in place of their compressed changes; what cannot be restored is left for the screening."""
+    if not reply.has_error() and ARRAYS in reply.content:
+        with contextlib.suppress(ValueError):
+            row = restored(weights_of(reply.content[ARRAYS]), sent[PACKED], study.bits)
+            reply.content[ARRAYS] = arrays_of({PACKED: row})
+
+
 def _private(kept: Sequence[Message], sent: Weights, study: Study) -> list[Message]:
     """Replies whose mean is as private as a study asks of its server."""
-    if study.privacy != "central":
+    if study.privacy != "central" or study.secure:  # whose sum is noisy already
         return list(kept)
     rows = [weights_of(reply.content[ARRAYS])[PACKED] for reply in kept]
     near = of_mean(rows, sent[PACKED], study.clip, study.noise)

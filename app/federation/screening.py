@@ -60,7 +60,8 @@ def screened(
     changes: dict[int, float] = {}
     for reply in replies:
         node = reply.metadata.src_node_id
-        if why := _against(reply, node, asked, found, answers_of(kind, study)):
+        records = {ARRAYS, METRICS} if kind == "train" else {METRICS}
+        if why := against(reply, node, asked, found, answers_of(kind, study), records):
             refused.setdefault(node, why)
             continue
         if kind == "train":
@@ -75,31 +76,45 @@ def screened(
         changes.pop(node)
         found.pop(node)
     refused |= {node: "no reply in time" for node in asked if node not in found and node not in refused}
-    kept = tuple(_weighed(found[node], weighting, kind) for node in sorted(found))
+    kept = tuple(weighed(found[node], weighting) for node in sorted(found))
     return Screened(kept, refused, changes)
 
 
-def _against(
-    reply: Message, node: int, asked: Sequence[int], found: Mapping[int, Message], words: Sequence[str]
+def against(
+    reply: Message,
+    node: int,
+    asked: Sequence[int],
+    found: Mapping[int, Message],
+    figures: Sequence[str],
+    records: set[str],
 ) -> str:
-    """Why a reply does not count, before its weights are looked at; empty where it may."""
+    """Why a reply does not count, before its weights are looked at; empty where it may.
+
+    Parameters
+    ----------
+    reply, node
+        What came, and from where.
+    asked, found
+        Nodes that were asked, and what came before by node.
+    figures, records
+        Names of its figures and of its records.
+    """
     if node not in asked:
         return "was not asked"
     if node in found:
         return "answered twice"
     if reply.has_error():
         return str(reply.error.reason or "an error")[:100]
-    return _against_figures(reply, words)
+    return _against_figures(reply, figures, records)
 
 
-def _against_figures(reply: Message, words: Sequence[str]) -> str:
-    records = {ARRAYS, METRICS} if "samples" in words else {METRICS}  # of a training
+def _against_figures(reply: Message, words: Sequence[str], records: set[str]) -> str:
     if set(reply.content) != records or not isinstance(reply.content[METRICS], MetricRecord):
         return "more or less than was asked"
     figures = reply.content[METRICS]
     if set(figures) != set(words) or not all(_number(value) for value in figures.values()):
         return "figures other than were asked"
-    if not 1 <= figures["patients"] <= _MOST_PATIENTS:
+    if "patients" in words and not 1 <= figures["patients"] <= _MOST_PATIENTS:
         return "a number of patients that cannot be"
     return ""
 
@@ -130,12 +145,12 @@ def _outlying(changes: Mapping[int, float]) -> list[int]:
     return [node for node, change in changes.items() if change > _HUGE * max(median, 1e-12)]
 
 
-def _weighed(reply: Message, weighting: str, kind: str) -> Message:
-    """The reply with what it counts by; arrays in the order of their names."""
+def weighed(reply: Message, weighting: str) -> Message:
+    """The reply with what it counts by: ``patients``, or all ``equal``; arrays ordered by their names."""
     figures = dict(reply.content[METRICS])
     weight = float(figures["patients"]) if weighting == "patients" else 1.0
     reply.content[METRICS] = MetricRecord({**figures, WEIGHT: weight})
-    if kind == "train":
+    if ARRAYS in reply.content:
         arrays = reply.content[ARRAYS]
         reply.content[ARRAYS] = arrays_of(weights_of({name: arrays[name] for name in sorted(arrays)}))
     return reply

@@ -16,6 +16,7 @@ from typing import Any
 
 from models.fit import Fit
 
+from .compression import BITS
 from .learning import Budget
 from .privacy import PRIVACIES, epsilon_of
 
@@ -70,6 +71,12 @@ class Study:
     clip, noise, delta
         Farthest (Euclidean) that a site may move the weights in a round, standard deviation of the noise over
         it, and the probability for which the budget is told.
+    bits
+        Of each weight in what leaves a site: 32, 8 or 4 (:mod:`app.federation.compression`).
+    secure
+        Whether the server sees sums alone (:mod:`app.federation.secure`).
+    reach
+        Greatest change of one weight in a round, with secure sums; what is beyond is cut.
     norms
         Whether scales and shifts of normalisation are ``shared``, or stay ``local`` (Li et al., "FedBN", ICLR
         2021).
@@ -105,6 +112,9 @@ class Study:
     clip: float = 0.0
     noise: float = 0.0
     delta: float = 1e-5
+    bits: int = 32
+    secure: bool = False
+    reach: float = 0.0
     norms: str = "shared"
     seed: int = 0
     version: str = version("spindose")
@@ -117,13 +127,14 @@ class Study:
             ("aggregation", AGGREGATIONS),
             ("weighting", WEIGHTINGS),
             ("privacy", PRIVACIES),
+            ("bits", BITS),
             ("norms", NORMS),
         ):
             if getattr(self, word) not in known:
-                raise ValueError(f"expected {word} to be one of {', '.join(known)}, got another")
+                raise ValueError(f"expected {word} to be one of {', '.join(map(str, known))}, got another")
         if min(getattr(self, word) for word in _WHOLE) < 1 or not 0 < self.share <= 1:
             raise ValueError(f"expected {', '.join(_WHOLE)} of 1 or more and a share of 0 to 1, got others")
-        rates = (self.learning_rate, self.proximal, self.server_rate, self.clip, self.noise)
+        rates = (self.learning_rate, self.proximal, self.server_rate, self.clip, self.noise, self.reach)
         if min(*rates, self.warmup, self.most_bad, self.seed) < 0:
             raise ValueError("expected rates, weights, counts and a seed of 0 or more, got a negative one")
         _expect_together(self)
@@ -259,5 +270,13 @@ def _expect_together(study: Study) -> None:
         )
     if private and (study.aggregation != "mean" or study.weighting != "equal"):
         raise ValueError("expected the mean of sites weighted equal with privacy, got another")
+    if study.bits < max(BITS) and (study.secure or study.privacy == "central"):
+        raise ValueError("expected 32 bits with secure sums and with noise of the server, got fewer")
+    if study.secure != (study.reach > 0):
+        raise ValueError("expected a reach above 0 with secure sums and none without them")
+    if study.secure and (study.aggregation != "mean" or study.least_sites < 3):
+        raise ValueError(
+            "expected the mean of 3 sites or more with secure sums: of two each knows the other's"
+        )
     if (study.most_bad > 0) != (study.aggregation in ("trimmed", "krum")):
         raise ValueError("expected most_bad with trimmed and krum, and with no other aggregation")

@@ -9,14 +9,17 @@ import torch
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from app.federation import secure
 from app.federation.approvals import approve, inspected, withdraw
 from app.federation.audit import lines_of
+from app.federation.compression import restored
 from app.federation.gate import Answer, Asked, Refusal, RefusedError, first_weights, let_out, travelling
-from app.federation.learning import PACKED, parted
+from app.federation.learning import PACKED, learn, packed, parted
 from app.federation.node import answered, seed_of
 from app.federation.node_file import NodeFile, read_node
+from app.federation.stages import joined, parts_of
 from app.federation.study import Study, made, read_study, signed, study_of
-from app.federation.tasks import network_of
+from app.federation.tasks import network_of, task_of
 
 MODEL = {"shape": [32, 32, 32], "net": {"features": [4, 4, 4, 4, 4, 4], "stages": 1}}
 STUDY = Study("small", "dose", MODEL, rounds=2, steps=1, warmup=0)
@@ -75,6 +78,69 @@ def test_a_node_with_its_state_gone_answers_the_same(asking: NodeFile):
     one, again = answered(asked(), asking), answered(asked(), asking)
     assert all(torch.equal(t, again.weights[k]) for k, t in one.weights.items())
     assert seed_of(STUDY, asking, 1) != seed_of(STUDY, replace(asking, name="south"), 1)
+
+
+SECURE = replace(STUDY, least_sites=3, secure=True, reach=1.0)
+
+
+def test_nodes_of_a_secure_study_give_nothing_that_is_not_behind_masks(node: NodeFile):
+    approve(node, SECURE, "physicist", "looked at it")
+    assert refusal(asked(SECURE), node) is Refusal.KIND  # no plain training
+    row = first_weights(SECURE)
+    sites = {n: replace(node, name=f"site{n}", state=node.state / str(n)) for n in (1, 2, 3)}
+    for site in sites.values():
+        site.state.mkdir()
+        (site.state / "ready").symlink_to(node.state / "ready")
+        approve(site, SECURE, "physicist", "looked at it")
+
+    def ask(n: int, kind: str, **words: bytes) -> Answer:
+        weights = row if kind == "train.masked" else {}
+        return answered(replace(asked(SECURE, kind, **words), weights=weights, node=n), sites[n])
+
+    keys = b"".join(ask(n, "train.keys").words["keys"] for n in sites)
+    size = secure.SEALED
+    wrote = {n: parts_of(ask(n, "train.shares", keys=keys).words["letters"], size) for n in sites}
+    rows = {}
+    for n in sites:
+        answer = ask(n, "train.masked", letters=joined({m: of[n] for m, of in wrote.items() if m != n}))
+        assert set(answer.figures) == {"patients", "samples", "loss_first", "loss_last"}
+        rows[n] = answer.weights[PACKED]
+    told = {"answered": joined(dict.fromkeys(sites, b"")), "lost": b""}
+    shares = {n: parts_of(ask(n, "train.unmask", **told).words["shares"], secure.SHARE) for n in sites}
+    masks = {n: key[: secure.KEY] for n, key in parts_of(keys, 2 * secure.KEY).items()}
+    of = {n: [held[n] for held in shares.values()] for n in sites}
+    mean = secure.mean_of(secure.unmasked(rows, masks, of, of), 6, SECURE.reach)
+    # What sites of other names learn in a plain study of the same seed and rounds is the same on average.
+    learnt = []
+    for site in sites.values():
+        task = task_of(SECURE, node.data["dose"], site.state / "ready", site.held_out, lambda _, __: None)
+        weights = parted(row, network_of(SECURE).state_dict())
+        found = learn(weights, task, SECURE.budget(1), seed_of(SECURE, site, 1))
+        learnt.append(packed(found.weights)[PACKED] - row[PACKED])
+        assert float((learnt[-1] - mean).abs().max()) > 1e-4  # no site's own
+    assert float((torch.stack(learnt).mean(dim=0) - mean).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("words", [{}, {"keys": b"short"}, {"keys": b"", "name": b"x"}, {"letters": b""}])
+def test_stages_with_other_words_are_refused(node: NodeFile, words: dict):
+    approve(node, SECURE, "physicist", "looked at it")
+    request = replace(asked(SECURE, "train.shares", **words), weights={})
+    assert refusal(request, node) is Refusal.WORDS
+
+
+def test_an_update_leaves_in_as_many_bits_as_was_agreed_on(node: NodeFile):
+    few = replace(STUDY, bits=8)
+    for study in (STUDY, few):
+        approve(node, study, "physicist", "looked at it")
+    answer = answered(asked(few), node)
+    assert {name: t.dtype for name, t in answer.weights.items()} == {
+        "levels": torch.uint8,
+        "scales": torch.float32,
+    }
+    sent = first_weights(few)[PACKED]
+    assert float((restored(answer.weights, sent, 8) - sent).abs().max()) > 0
+    with pytest.raises(RefusedError):
+        let_out(replace(answer, weights={PACKED: sent}), asked(few), few, node, "lead")
 
 
 PRIVATE = replace(STUDY, weighting="equal", privacy="central", clip=0.01, noise=1.0)
