@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from .node_file import NodeFile
 from .privacy import Row, clipped, noisy
 from .secure import Masked, masked, quantised
 from .stages import ASKS, KEYS, MASKED, SHARES, Held, parts_of
-from .study import Study
+from .study import Study, study_of
 from .tasks import network_of, task_of
 
 
@@ -71,8 +72,7 @@ def _done(asked: Asked, study: Study, node: NodeFile) -> Answer:
     held = Held(node.state / "secure" / f"{study.digest[:24]}.json", int(asked.words["round"]))
     if asked.kind in ASKS and asked.kind != MASKED:
         return Answer({}, words=_exchanged(asked, study, held))
-    ready = node.state / "ready"
-    task: Task = task_of(study, node.data[study.task], ready, node.held_out, _quiet)
+    task = _task(study.as_json(), node.data[study.task], node.state / "ready", node.held_out)
     weights = {**_own_norms(study, node), **parted(asked.weights, travelling(study))}
     number = int(asked.words["round"])
     if asked.kind == "evaluate":
@@ -126,6 +126,11 @@ def _private(row: Row, sent: Row, study: Study) -> Row:
         return row
     near = clipped(row, sent, study.clip)
     return noisy(near, study.noise * study.clip) if study.privacy == "local" else near
+
+
+@lru_cache(maxsize=4)  # a study goes on with the patients that it began with, as long as the node is up
+def _task(study: str, data: tuple[Path, ...], ready: Path, held_out: float) -> Task:
+    return task_of(study_of(study), data, ready, held_out, _quiet)
 
 
 def _own_norms(study: Study, node: NodeFile) -> Weights:

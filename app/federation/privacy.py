@@ -70,6 +70,20 @@ def epsilon_of(noise: float, n_releases: int, delta: float) -> float:
     return float(brentq(excess, 0.0, _GREATEST, xtol=1e-9))
 
 
+def noise_for(epsilon: float, n_releases: int, delta: float) -> float:
+    """The least noise, over sensitivity, with which so many releases spend no more than epsilon.
+
+    Raises
+    ------
+    ValueError
+        If epsilon is not above 0, or as :func:`epsilon_of`.
+    """
+    if epsilon <= 0:
+        raise ValueError(f"expected an epsilon above 0, got {epsilon}")
+    low, high = 1e-4, 1e6
+    return float(brentq(lambda z: epsilon_of(z, n_releases, delta) - epsilon, low, high, xtol=1e-9))
+
+
 def clipped(row: Row, sent: Row, bound: float) -> Row:
     """Weights whose distance from those that were sent is a bound at most, on the line between both."""
     change = row.double() - sent.double()

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from app.federation.gate import Answer, first_weights
 from app.federation.in_process import InProcessGrid
 from app.federation.learning import PACKED
-from app.federation.privacy import clipped, epsilon_of, noisy, of_mean, within
+from app.federation.privacy import clipped, epsilon_of, noise_for, noisy, of_mean, within
 from app.federation.records import asked_by, reply_with
 from app.federation.result import told_privacy
 from app.federation.rounds import trained
@@ -48,6 +48,11 @@ def test_no_budget_is_above_what_renyi_divergence_bounds(noise: float, n: int):
         a * n / (2 * noise**2) + math.log(1e5) / (a - 1) for a in (1 + k / 100 for k in range(1, 99999))
     )
     assert 0.5 * bound < epsilon_of(noise, n, 1e-5) < bound
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 8.0, 300.0])
+def test_the_noise_of_a_budget_spends_it(epsilon: float):
+    assert epsilon_of(noise_for(epsilon, 10, 1e-5), 10, 1e-5) == pytest.approx(epsilon, rel=1e-5)
 
 
 def test_without_noise_nothing_is_private_and_without_releases_nothing_is_spent():
