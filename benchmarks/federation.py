@@ -9,6 +9,8 @@ share the arms (--arms, --seeds, --no-record) before one sums them up.
 
 import argparse
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -87,16 +89,14 @@ def main() -> int:
 
 
 def hospitals(patients: Path, folder: Path) -> dict[str, Path]:
-    """A folder of links to each hospital's patients: by levels of prescription, and by voxels' volume."""
+    """A folder of each hospital's patients, as hard links: by levels of prescription, and by voxels' volume."""
     for path in sorted(patients.iterdir()):
         levels = sum((path / f"PTV{dose}.csv").is_file() for dose in (56, 63, 70))
         mm = np.loadtxt(path / "voxel_dimensions.csv")
         size = "" if levels == 1 else (", fine" if float(np.prod(mm)) < _FINE else ", coarse")
         home = folder / f"{levels} level{'s' if levels > 1 else ''}{size}"
-        home.mkdir(parents=True, exist_ok=True)
-        link = home / path.name
-        if not link.is_symlink():
-            link.symlink_to(path.resolve())
+        if not (home / path.name).is_dir():
+            shutil.copytree(path, home / path.name, copy_function=os.link)
     return {home.name: home for home in sorted(folder.iterdir())}
 
 
