@@ -89,7 +89,7 @@ def main() -> int:
 
 
 def hospitals(patients: Path, folder: Path) -> dict[str, Path]:
-    """A folder of each hospital's patients, as hard links: by levels of prescription, and by voxels' volume."""
+    """A folder of each hospital's patients, in hard links: by levels of prescription and voxels' volume."""
     for path in sorted(patients.iterdir()):
         levels = sum((path / f"PTV{dose}.csv").is_file() for dose in (56, 63, 70))
         mm = np.loadtxt(path / "voxel_dimensions.csv")
