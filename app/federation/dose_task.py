@@ -16,6 +16,8 @@ from models.fit import Batch
 from planning.predict.channels import chosen, names_of
 from planning.predict.nets import loss_of
 
+from .dose_counts import counts_of
+
 
 @dataclass(frozen=True, eq=False)
 class DoseTask:
@@ -40,8 +42,8 @@ class DoseTask:
 
     @property
     def n_held_out(self) -> int:
-        """Patients to validate on."""
-        return len(self.held_out)
+        """Patients to validate on; plans of one patient are one."""
+        return len({case.patient for case in self.held_out})
 
     def network(self) -> nn.Module:
         """A predictor whose first weights follow from the run's seed."""
@@ -59,6 +61,10 @@ class DoseTask:
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
         """Errors of dose and histograms (Gy)."""
         return loss_of(self.run.config, self.run.site, net, batch)
+
+    def counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Patients by levels, volumes and mean doses (:mod:`app.federation.dose_counts`)."""
+        return counts_of([*self.training, *self.held_out], self.run.site)
 
     def score(self, net: nn.Module) -> Mapping[str, float]:
         """Mean errors (Gy) of dose, histograms and what counts of them."""

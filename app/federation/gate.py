@@ -25,8 +25,9 @@ from .learning import PACKED, Weights, packed, parted
 from .node_file import NodeFile
 from .privacy import within
 from .stages import ASKS, GIVES, MASKED, fits
+from .statistics import may_leave, names_of
 from .study import Study, asker_of, study_of
-from .tasks import network_of
+from .tasks import cells_of, network_of
 
 WORDS: Mapping[str, type] = {"study": str, "signature": bytes, "round": int}
 COUNTS = ("patients", "samples")
@@ -34,8 +35,15 @@ ERRORS = ("loss_first", "loss_last", "dose_gy", "histogram_gy", "counted_gy")
 ANSWERS = {"train": ("patients", "samples", "loss_first", "loss_last"), "evaluate": ("patients", *ERRORS[2:])}
 
 
+STATISTICS = "query.statistics"
+NOTHING = {"patients": 0}  # what a site says of held-out patients that are too few to be told of
+_NAMED = {STATISTICS: "statistics"}  # as a node's file has it
+
+
 def answers_of(kind: str, study: Study) -> tuple[str, ...]:
     """Names of the figures of an answer; where privacy is asked for, losses of training patients stay."""
+    if kind == STATISTICS:
+        return names_of(cells_of(study))
     private = study.privacy != "none"
     if kind in ASKS and kind != MASKED:
         return ()
@@ -123,7 +131,7 @@ def let_in(asked: Asked, node: NodeFile) -> tuple[Study, str]:
         If it may not.
     """
     size, digest = _measured(asked.weights, {k: _printable(v) for k, v in asked.words.items()})
-    named = asked.kind in ASKS or (asked.kind.isidentifier() and len(asked.kind) < 32)
+    named = asked.kind in (*ASKS, STATISTICS) or (asked.kind.isidentifier() and len(asked.kind) < 32)
     kind = asked.kind if named else "unknown"
     told: dict[str, Any] = {"size": size, "sha256": digest}
     try:
@@ -153,14 +161,21 @@ def let_out(answer: Answer, asked: Asked, study: Study, node: NodeFile, who: str
         "sha256": digest,
         "who": who,
     }
-    if (
-        not _agreed_on(answer, asked, study)
-        or set(answer.figures) != set(answers_of(asked.kind, study))
-        or not _numbers(answer.figures)
-    ):
+    if not _agreed_on(answer, asked, study) or not _countable(answer.figures, asked.kind, study, node):
         note(node.log, "out", asked.kind, "refused: more, less or other than was agreed on", **told)
         raise RefusedError(Refusal.OUTGOING)
     note(node.log, "out", asked.kind, "sent", **told)
+
+
+def _countable(figures: Mapping[str, float | int], kind: str, study: Study, node: NodeFile) -> bool:
+    """Whether figures are those that were agreed on, and of enough patients."""
+    if kind == "evaluate" and figures == NOTHING:
+        return True
+    if set(figures) != set(answers_of(kind, study)):
+        return False
+    if kind == STATISTICS:
+        return may_leave(figures, node.limits.patients)
+    return _numbers(figures) and (kind != "evaluate" or figures["patients"] >= node.limits.patients)
 
 
 def _agreed_on(answer: Answer, asked: Asked, study: Study) -> bool:
@@ -201,7 +216,7 @@ def travelling(study: Study) -> dict[str, Tensor]:
 
 def _looked_at(asked: Asked, node: NodeFile, told: dict[str, Any]) -> tuple[Study, str]:
     """One check after the other; ``told`` gets what is known by then, for the log."""
-    if ("train" if asked.kind in ASKS else asked.kind) not in node.kinds:
+    if ("train" if asked.kind in ASKS else _NAMED.get(asked.kind, asked.kind)) not in node.kinds:
         raise RefusedError(Refusal.KIND)
     more = {word: value for word, value in asked.words.items() if word not in WORDS}
     if asked.others or not WORDS.keys() <= asked.words.keys() or not fits(more, ASKS.get(asked.kind, {})):
@@ -234,7 +249,9 @@ def _expect_runnable(asked: Asked, study: Study, node: NodeFile, exceeds: str) -
     most = study.rounds + node.limits.repeats
     if not 1 <= asked.words["round"] <= study.rounds or _answered(node, asked.kind, study) >= most:
         raise RefusedError(Refusal.ROUND)
-    if asked.kind != "evaluate" and (asked.kind in ASKS) != study.secure:
+    if asked.kind not in ("evaluate", STATISTICS) and (asked.kind in ASKS) != study.secure:
+        raise RefusedError(Refusal.KIND)
+    if asked.kind == STATISTICS and not study.statistics:
         raise RefusedError(Refusal.KIND)
     wanted = asked.kind in (*ANSWERS, MASKED)
     if not (_fit(asked.weights, study) if wanted else asked.weights == {}):

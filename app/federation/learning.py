@@ -42,6 +42,9 @@ class Task(Protocol):
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
         """What is learnt from, a scalar."""
 
+    def counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Patients, all of them, by the cells of some histograms."""
+
     def score(self, net: nn.Module) -> Mapping[str, float]:
         """Mean errors of the patients to validate on."""
 

@@ -14,12 +14,24 @@ from imaging.atomic import whole_file
 
 from .audit import note
 from .compression import BITS, compressed
-from .gate import Answer, Asked, Refusal, RefusedError, answers_of, let_in, let_out, travelling
+from .gate import (
+    NOTHING,
+    STATISTICS,
+    Answer,
+    Asked,
+    Refusal,
+    RefusedError,
+    answers_of,
+    let_in,
+    let_out,
+    travelling,
+)
 from .learning import PACKED, Task, Weights, learn, packed, parted, score
 from .node_file import NodeFile
 from .privacy import Row, clipped, noisy
 from .secure import Masked, masked, quantised
 from .stages import ASKS, KEYS, MASKED, SHARES, Held, parts_of
+from .statistics import flat, suppressed
 from .study import Study, study_of
 from .tasks import network_of, task_of
 
@@ -73,9 +85,13 @@ def _done(asked: Asked, study: Study, node: NodeFile) -> Answer:
     if asked.kind in ASKS and asked.kind != MASKED:
         return Answer({}, words=_exchanged(asked, study, held))
     task = _task(study.as_json(), node.data[study.task], node.state / "ready", node.held_out)
+    if asked.kind == STATISTICS:
+        return Answer({}, _statistics(task, study, node))
     weights = {**_own_norms(study, node), **parted(asked.weights, travelling(study))}
     number = int(asked.words["round"])
     if asked.kind == "evaluate":
+        if task.n_held_out < node.limits.patients:
+            return Answer({}, NOTHING)
         found = score(weights, task)
         return Answer({}, {"patients": found.patients, **found.errors})
     took = learn(weights, task, study.budget(number), seed_of(study, node, number))
@@ -126,6 +142,17 @@ def _private(row: Row, sent: Row, study: Study) -> Row:
         return row
     near = clipped(row, sent, study.clip)
     return noisy(near, study.noise * study.clip) if study.privacy == "local" else near
+
+
+def _statistics(task: Task, study: Study, node: NodeFile) -> dict[str, int]:
+    """Counts without those of few patients; asked again the same, or what changed between would tell."""
+    path = node.state / "statistics" / f"{study.digest[:24]}.json"
+    if not path.is_file():
+        counts = suppressed(task.counts(), node.limits.patients)
+        _there(path.parent)
+        with whole_file(path) as part:
+            part.write_text(json.dumps(flat(counts)), encoding="utf-8")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 @lru_cache(maxsize=4)  # a study goes on with the patients that it began with, as long as the node is up

@@ -12,7 +12,7 @@
     dose = ["patients"]                 # folders by task; no others are read
     held_out = 0.2
     [allow]
-    kinds = ["train", "evaluate"]
+    kinds = ["train", "evaluate"]       # and "statistics": counts of patients
     privacy = ["local"]                 # that studies must have; any without this line
     [limits]
     steps = 100
@@ -32,7 +32,8 @@ from app.report.sign import public_key
 from .privacy import PRIVACIES
 from .study import NAME
 
-KINDS = ("train", "evaluate")
+KINDS = ("train", "evaluate", "statistics")
+_USUAL = ("train", "evaluate")
 _SECTIONS = {"name", "state", "server", "data", "allow", "limits", "askers"}
 
 
@@ -56,6 +57,8 @@ class Limits:
         Free space without which nothing is learnt.
     seconds
         Of one request.
+    patients
+        Without which no error of held-out patients, and no count in a cell, leaves.
     epsilon
         That a study may spend of this site's privacy, repeats included; 0 for no limit.
     """
@@ -69,6 +72,7 @@ class Limits:
     memory_gb: float = 0.0
     disk_gb: float = 0.5
     seconds: float = 3600.0
+    patients: int = 5
     epsilon: float = 0.0
 
 
@@ -106,7 +110,7 @@ class NodeFile:
     certificate: Path | None = None
     key: Path | None = None
     held_out: float = 0.2
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = _USUAL
     privacies: tuple[str, ...] = PRIVACIES
     limits: Limits = field(default_factory=Limits)
 
@@ -142,7 +146,7 @@ def read_node(path: Path) -> NodeFile:
         raise ValueError("expected a node's name of small letters, digits and dashes, got another")
     server = _words(told, "server", {"address": str, "certificate": str, "key": str})
     allow = _words(told, "allow", {"kinds": list, "privacy": list})
-    kinds, privacies = tuple(allow.get("kinds", KINDS)), tuple(allow.get("privacy", PRIVACIES))
+    kinds, privacies = tuple(allow.get("kinds", _USUAL)), tuple(allow.get("privacy", PRIVACIES))
     for what, found, known in (("kinds of requests", kinds, KINDS), ("privacy", privacies, PRIVACIES)):
         if not set(found) <= set(known):
             raise ValueError(f"expected {what} among {', '.join(known)} in a node's file, got others")

@@ -14,6 +14,7 @@ from planning.predict.channels import names_of
 from .gate import travelling
 from .learning import parted
 from .rounds import Trained
+from .statistics_round import statistics_in
 from .study import Study
 from .tasks import dose_run, network_of
 
@@ -45,6 +46,7 @@ def write_result(found: Trained, study: Study, names: Mapping[int, str], folder:
         "bytes_per_round": _mean([r.sent + r.received for r in found.rounds]),
         "privacy": told_privacy(found, study),
         "seconds_per_round": _mean([r.seconds for r in found.rounds]),
+        "statistics": statistics_in(folder),
         "note": RESEARCH_ONLY,
     }
     first = network_of(study).state_dict()

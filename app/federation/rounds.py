@@ -24,8 +24,9 @@ from .gate import first_weights
 from .learning import PACKED, Weights
 from .privacy import of_mean
 from .records import ARRAYS, METRICS, arrays_of, request, weights_of
-from .screening import WEIGHT, Screened, screened
+from .screening import TOO_FEW, WEIGHT, Screened, screened
 from .secure_rounds import summed
+from .statistics_round import counted
 from .study import Study
 
 STATE = "rounds.safetensors"
@@ -55,6 +56,8 @@ class Round:
         Bytes of weights.
     seconds
         That it took.
+    silent
+        Sites that have too few held-out patients to tell of.
     attempts
         How often sites were asked to learn in it.
     """
@@ -69,6 +72,7 @@ class Round:
     received: int
     seconds: float
     attempts: int = 1
+    silent: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,8 @@ def trained(
         If the folder holds another study's rounds, or too few sites answer.
     """
     strategy = strategy_of(study)
+    if study.statistics:
+        counted(grid, study, signature, folder, timeout)
     weights, rounds = _resumed(study, strategy, folder)
     for number in range(len(rounds) + 1, study.rounds + 1):
         weights, done = _round(grid, study, signature, strategy, weights, number, timeout)
@@ -169,7 +175,7 @@ def _round(
         strategy.beta = (study.most_bad + 1e-6) / len(of.kept)
     found, figures = strategy.aggregate_train(number, _private(of.kept, weights, study))
     new = {name: t.to(weights[name].dtype) for name, t in weights_of(found).items()}
-    errors, by_site = _scored(grid, study, signature, strategy, new, number, timeout)
+    errors, by_site, silent = _scored(grid, study, signature, strategy, new, number, timeout)
     done = Round(
         number,
         tuple(sorted(of.changes)),
@@ -181,6 +187,7 @@ def _round(
         _bytes_of(study, weights) * len(of.kept),
         round(time.monotonic() - began, 3),
         attempts,
+        silent,
     )
     return {name: new[name] for name in weights}, done
 
@@ -231,18 +238,19 @@ def _scored(
     weights: Weights,
     number: int,
     timeout: float,
-) -> tuple[dict[str, float | int], dict[str, dict[str, float | int]]]:
-    """Errors pooled over patients without pooling them, and those of each site."""
+) -> tuple[dict[str, float | int], dict[str, dict[str, float | int]], int]:
+    """Errors pooled over patients without pooling them, those of each site, and how many tell none."""
     arrays, config = request(weights, study.as_json(), signature)
     messages = list(strategy.configure_evaluate(number, arrays, config, grid))
     replies, nodes = _exchanged(grid, messages, timeout)
-    kept = screened(replies, weights, nodes, "evaluate", study).kept
+    of = screened(replies, weights, nodes, "evaluate", study)
+    kept, silent = of.kept, sum(why == TOO_FEW for why in of.refused.values())
     by_site = {str(r.metadata.src_node_id): dict(r.content[METRICS]) for r in kept}
     for figures in by_site.values():
         figures.pop(WEIGHT)
-    pooled = dict(strategy.aggregate_evaluate(number, kept) or {})
+    pooled = dict((strategy.aggregate_evaluate(number, kept) if kept else None) or {})
     total = sum(int(figures["patients"]) for figures in by_site.values())
-    return {**{k: float(v) for k, v in pooled.items()}, "patients": total}, by_site
+    return {**{k: float(v) for k, v in pooled.items()}, "patients": total}, by_site, silent
 
 
 def _exchanged(grid: Grid, messages: Sequence[Message], timeout: float) -> tuple[list[Message], list[int]]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch
 from flwr.app import Message, MetricRecord
 
-from .gate import answers_of
+from .gate import NOTHING, answers_of
 from .learning import Weights
 from .records import ARRAYS, METRICS, arrays_of, weights_of
 from .study import Study
 
 _HUGE = 10.0  # times the median change of the others
 _MOST_PATIENTS = 100_000
+TOO_FEW = "too few held-out patients to tell of"
 WEIGHT = "weight"  # the figure that Flower's strategies weigh by
 
 
@@ -112,6 +113,8 @@ def _against_figures(reply: Message, words: Sequence[str], records: set[str]) ->
     if set(reply.content) != records or not isinstance(reply.content[METRICS], MetricRecord):
         return "more or less than was asked"
     figures = reply.content[METRICS]
+    if dict(figures) == NOTHING:
+        return TOO_FEW
     if set(figures) != set(words) or not all(_number(value) for value in figures.values()):
         return "figures other than were asked"
     if "patients" in words and not 1 <= figures["patients"] <= _MOST_PATIENTS:

@@ -77,6 +77,8 @@ class Study:
         Whether the server sees sums alone (:mod:`app.federation.secure`).
     reach
         Greatest change of one weight in a round, with secure sums; what is beyond is cut.
+    statistics
+        Whether sites tell counts of their patients first (:mod:`app.federation.statistics`).
     norms
         Whether scales and shifts of normalisation are ``shared``, or stay ``local`` (Li et al., "FedBN", ICLR
         2021).
@@ -115,6 +117,7 @@ class Study:
     bits: int = 32
     secure: bool = False
     reach: float = 0.0
+    statistics: bool = False
     norms: str = "shared"
     seed: int = 0
     version: str = version("spindose")

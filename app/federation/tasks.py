@@ -18,6 +18,7 @@ from models.fit import Fit
 from planning.predict.channels import Sees
 from planning.predict.site import read_site
 
+from . import dose_counts
 from .dose_task import DoseTask
 from .learning import Task
 from .study import NAME, Study
@@ -36,12 +37,15 @@ class Kind:
         In a few words.
     network
         The network of a study, with first weights of its seed.
+    cells
+        Names of the cells of each histogram that a site may tell of its patients.
     read
         The task of a study on the patients of folders; made ready in a folder, with a share held out.
     """
 
     does: str
     network: Callable[[Study], nn.Module]
+    cells: Callable[[Study], Mapping[str, tuple[str, ...]]]
     read: Callable[[Study, tuple[Path, ...], Path, float, Progress], Task]
 
 
@@ -54,6 +58,11 @@ def network_of(study: Study) -> nn.Module:
         If there is no such task, or its settings are others'.
     """
     return _kind(study).network(study)
+
+
+def cells_of(study: Study) -> Mapping[str, tuple[str, ...]]:
+    """Names of the cells of each histogram that a site may tell; refuses as :func:`network_of`."""
+    return _kind(study).cells(study)
 
 
 def task_of(
@@ -127,6 +136,10 @@ def _dose_network(study: Study) -> nn.Module:
         return DoseTask(dose_run(study), (), ()).network()
 
 
+def _dose_cells(study: Study) -> Mapping[str, tuple[str, ...]]:
+    return dose_counts.cells_of(dose_run(study).site)
+
+
 def _dose_task(
     study: Study, folders: tuple[Path, ...], ready: Path, held_out: float, progress: Progress
 ) -> Task:
@@ -142,4 +155,4 @@ def _kind(study: Study) -> Kind:
     return TASKS[study.task]
 
 
-TASKS = {"dose": Kind("the dose that a good plan would reach", _dose_network, _dose_task)}
+TASKS = {"dose": Kind("the dose that a good plan would reach", _dose_network, _dose_cells, _dose_task)}

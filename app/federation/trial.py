@@ -115,9 +115,11 @@ def _node_file(home: Path, name: str, data: tuple[Path, ...], address: str, keys
     file = home / "node.toml"
     folders = json.dumps([str(path.absolute()) for path in data])
     here = keys.absolute()
+    # Of one machine's own patients few may be told of.
     text = (
         f'name = "{name}"\n[server]\naddress = "{address}"\ncertificate = "{here / "ca.pem"}"\n'
-        f'key = "{here / name}.key"\n[data]\ndose = {folders}\n[askers]\nlead = "{public.absolute()}"\n'
+        f'key = "{here / name}.key"\n[data]\ndose = {folders}\n[limits]\npatients = 1\n'
+        f'[allow]\nkinds = ["train", "evaluate", "statistics"]\n[askers]\nlead = "{public.absolute()}"\n'
     )
     file.write_text(text, encoding="utf-8")
     return file

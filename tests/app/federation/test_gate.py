@@ -13,11 +13,21 @@ from app.federation import secure
 from app.federation.approvals import approve, inspected, withdraw
 from app.federation.audit import lines_of
 from app.federation.compression import restored
-from app.federation.gate import Answer, Asked, Refusal, RefusedError, first_weights, let_out, travelling
+from app.federation.gate import (
+    STATISTICS,
+    Answer,
+    Asked,
+    Refusal,
+    RefusedError,
+    first_weights,
+    let_out,
+    travelling,
+)
 from app.federation.learning import PACKED, learn, packed, parted
 from app.federation.node import answered, seed_of
 from app.federation.node_file import NodeFile, read_node
 from app.federation.stages import joined, parts_of
+from app.federation.statistics import unflat
 from app.federation.study import Study, made, read_study, signed, study_of
 from app.federation.tasks import network_of, task_of
 
@@ -34,7 +44,8 @@ def node(tmp_path: Path, hospital: Path, made_ready: Path) -> NodeFile:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "ready").symlink_to(made_ready)
     (tmp_path / "lead.pem").write_bytes(PUBLIC)
-    text = f'name = "north"\n[data]\ndose = ["{hospital}"]\nheld_out = 0.4\n[askers]\nlead = "lead.pem"\n'
+    text = f'name = "north"\n[data]\ndose = ["{hospital}"]\nheld_out = 0.4\n[limits]\npatients = 1\n'
+    text += '[askers]\nlead = "lead.pem"\n'
     (tmp_path / "node.toml").write_text(text, encoding="utf-8")
     return read_node(tmp_path / "node.toml")
 
@@ -78,6 +89,49 @@ def test_a_node_with_its_state_gone_answers_the_same(asking: NodeFile):
     one, again = answered(asked(), asking), answered(asked(), asking)
     assert all(torch.equal(t, again.weights[k]) for k, t in one.weights.items())
     assert seed_of(STUDY, asking, 1) != seed_of(STUDY, replace(asking, name="south"), 1)
+
+
+COUNTED = replace(STUDY, statistics=True)
+
+
+def test_a_node_tells_counts_where_its_file_and_the_study_say_so(node: NodeFile):
+    approve(node, COUNTED, "physicist", "looked at it")
+    request = replace(asked(COUNTED, STATISTICS), weights={})
+    assert refusal(request, node) is Refusal.KIND  # its file does not
+    open_node = replace(node, kinds=("train", "evaluate", "statistics"))
+    counts = unflat(answered(request, open_node).figures)
+    assert counts["patients"] == {"all": 3}
+    assert counts["levels of prescription"] == {"0": 0, "1": 3, "2": 0, "3": 0}
+    # A ball of 14 mm is 11 cm³. The organ's ball of 10 mm lies in the target, across its edge, and 1 mm away.
+    assert counts["volume of PTV70 (cm3)"]["below 25"] == 3
+    organ = {cell: n for cell, n in counts["mean dose of LeftParotid (Gy)"].items() if n}
+    assert organ.keys() <= {"60 and above", "50 to 60", "40 to 50", "30 to 40"}
+    assert (organ["60 and above"], organ["30 to 40"]) == (1, 1)
+    assert counts["volume of PTV56 (cm3)"]["none"] == 3
+    few = replace(open_node, state=open_node.state / "few", limits=replace(node.limits, patients=5))
+    few.state.mkdir()
+    (few.state / "ready").symlink_to(node.state / "ready")
+    approve(few, COUNTED, "physicist", "looked at it")
+    assert set(answered(request, few).figures.values()) == {-1}
+    approve(open_node, STUDY, "physicist", "looked at it")
+    assert refusal(replace(asked(STUDY, STATISTICS), weights={}), open_node) is Refusal.KIND
+
+
+def test_a_node_asked_for_counts_again_says_the_same(node: NodeFile):
+    few = replace(node, kinds=("statistics",), limits=replace(node.limits, patients=5))
+    approve(few, COUNTED, "physicist", "looked at it")
+    request = replace(asked(COUNTED, STATISTICS), weights={})
+    first = answered(request, few).figures
+    assert set(first.values()) == {-1}
+    assert answered(request, replace(few, limits=replace(node.limits, patients=1))).figures == first
+
+
+def test_errors_of_few_patients_stay(asking: NodeFile):
+    careful = replace(asking, limits=replace(asking.limits, patients=2))
+    assert answered(asked(kind="evaluate"), careful).figures == {"patients": 0}
+    told = Answer({}, {"patients": 1, "dose_gy": 1.0, "histogram_gy": 1.0, "counted_gy": 1.0})
+    with pytest.raises(RefusedError):
+        let_out(told, asked(kind="evaluate"), STUDY, careful, "lead")
 
 
 SECURE = replace(STUDY, least_sites=3, secure=True, reach=1.0)
