@@ -69,13 +69,20 @@ def main() -> int:
     parser.add_argument("--arms", nargs="*")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(SEEDS)))
     parser.add_argument("--no-record", action="store_true")
+    parser.add_argument("--kept", action="store_true", help="sum up the arms and seeds that are there")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     sites = hospitals(asked.openkbp / "provided-data" / "train-pats", asked.keep / "hospitals")
     arms = asked.arms or ["centralised", *(f"alone, {name}" for name in sites), *FEDERATED]
     found = {
-        name: [arm(name, seed, sites, asked.openkbp, asked.keep) for seed in asked.seeds] for name in arms
+        name: [
+            arm(name, seed, sites, asked.openkbp, asked.keep)
+            for seed in asked.seeds
+            if not asked.kept or kept(name, seed, asked.keep).is_file()
+        ]
+        for name in arms
     }
+    found = {name: rows for name, rows in found.items() if rows}
     if asked.no_record:
         return 0
     figures = summary(found, sites)
@@ -102,7 +109,7 @@ def hospitals(patients: Path, folder: Path) -> dict[str, Path]:
 
 def arm(name: str, seed: int, sites: Mapping[str, Path], openkbp: Path, keep: Path) -> dict[str, Any]:
     """Errors (Gy) of one arm on the validation patients; read where an earlier run kept them."""
-    path = keep / f"{name.replace(' ', '_').replace(',', '')}_{seed}.json"
+    path = kept(name, seed, keep)
     if path.is_file():
         return dict(json.loads(path.read_text(encoding="utf-8")))
     study = replace(FEDERATED.get(name, _PLAIN), seed=seed)
@@ -116,6 +123,11 @@ def arm(name: str, seed: int, sites: Mapping[str, Path], openkbp: Path, keep: Pa
         part.write_text(json.dumps(out), encoding="utf-8")
     print(name, seed, {k: v for k, v in out.items() if k.endswith("_gy")}, flush=True)
     return out
+
+
+def kept(name: str, seed: int, keep: Path) -> Path:
+    """Where an arm of a seed is kept once it is done."""
+    return keep / f"{name.replace(' ', '_').replace(',', '')}_{seed}.json"
 
 
 def in_one_place(study: Study, folders: Sequence[Path], ready: Path) -> Weights:
@@ -174,9 +186,8 @@ def summary(found: Mapping[str, Sequence[Mapping[str, Any]]], sites: Mapping[str
     dose = {name: [float(one["dose_gy"]) for one in each] for name, each in found.items()}
     mean = {name: float(np.mean(each)) for name, each in dose.items()}
     alone = {name: mean[name] for name in mean if name.startswith("alone")}
-    one = found["fedavg"]
     return {
-        "seeds": len(one),
+        "seeds": {name: len(rows) for name, rows in found.items()},
         "rounds": ROUNDS,
         "steps": STEPS,
         "study": {

@@ -126,6 +126,8 @@ def inspected(node: NodeFile, study: Study) -> list[str]:
         f"Leaves this node in each round: {weights_mb(study):.1f} MB of weights, counts, losses, errors",
         f"Put together by: {study.strategy}, {study.aggregation}, weighted by {study.weighting}",
         f"Privacy of this site's update: {_privacy_of(study)}",
+        f"Whoever serves sees: {'sums of all sites alone' if study.secure else 'what each site gives'}",
+        f"Counts of patients: {f'yes, of {node.limits.patients} or more' if study.statistics else 'no'}",
         *(f"{key}: {value}" for key, value in asdict(study).items()),
         f"Allowed by the node's file: {f'no, {bad}' if bad else 'yes'}",
         f"Approved: {f'yes, by {known[study.digest].who}' if study.digest in known else 'no'}",

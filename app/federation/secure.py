@@ -3,7 +3,7 @@
 Practical secure aggregation of Bonawitz et al. (CCS 2017), all sites being neighbours, against a server
 that looks but keeps to the protocol, and lost sites as long as two thirds stay. Each two sites agree on a
 mask, which one adds and the other takes away; each adds a mask of its own besides. Seeds are shared out
-among all (Shamir, as Flower has it): of a site that answered its own mask's is put together again, of one
+among all (Shamir): of a site that answered its own mask's is put together again, of one
 that did not those with others; of none both. Masks are streams of ChaCha20 under keys of X25519, where
 Flower 1.41 draws them from 32 bits, which can all be tried. Numbers are whole, modulo 2 to the 64.
 """
@@ -14,17 +14,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from Crypto.Protocol.SecretSharing import Shamir
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from flwr.common.secure_aggregation.crypto.shamir import combine_shares, create_shares
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
 KEY = 32  # bytes of a key, public or private, and of a seed
-SHARE = 52  # bytes of a share of one: Flower pads them
+SHARE = 34  # bytes of a share of one, behind its number
+_HALF = 16  # bytes that Shamir shares at once
 _STEPS = 2**23  # of a number up to its reach
 _NONCE, _TAG = bytes(16), 16
 _NUMBER = 12  # bytes that a message is never sealed with twice
@@ -65,6 +66,19 @@ def threshold(n: int) -> int:
     return 2 * n // 3 + 1
 
 
+def shared_out(secret: bytes, n: int) -> list[bytes]:
+    """Shares of a key for so many sites, of which :func:`threshold` give it back (pycryptodome's Shamir)."""
+    halves = [Shamir.split(threshold(n), n, half, ssss=False) for half in (secret[:_HALF], secret[_HALF:])]
+    return [k.to_bytes(2, "little") + a + b for (k, a), (_, b) in zip(*halves, strict=True)]
+
+
+def put_together(shares: Sequence[bytes]) -> bytes:
+    """The key that shares are of; something else where they are too few."""
+    numbers = [int.from_bytes(share[:2], "little") for share in shares]
+    halves = ([share[at : at + _HALF] for share in shares] for at in (2, 2 + _HALF))
+    return b"".join(Shamir.combine(list(zip(numbers, half, strict=True)), ssss=False) for half in halves)
+
+
 def agreed(private: bytes, public: bytes, use: str) -> bytes:
     """A key that two sites have in common for a use (X25519, RFC 7748; HKDF, RFC 5869).
 
@@ -95,7 +109,7 @@ def letters(own: int, secrets: Secrets, channels: Mapping[int, bytes]) -> dict[i
         For its own number the shares as they are.
     """
     sites, n = sorted(channels), len(channels)
-    seeds, keys = (create_shares(what, threshold(n), n) for what in (secrets.seed, secrets.mask))
+    seeds, keys = (shared_out(what, n) for what in (secrets.seed, secrets.mask))
     out = {}
     for k, site in enumerate(sites):
         plain, number = seeds[k] + keys[k], os.urandom(_NUMBER)
@@ -179,10 +193,10 @@ def unmasked(
     total = np.zeros(len(next(iter(rows.values()))), dtype=np.uint64)
     for site, row in rows.items():
         total += row.numpy().view(np.uint64)
-        total -= _stream(combine_shares(list(seeds[site])), len(total))
+        total -= _stream(put_together(seeds[site]), len(total))
     for site in masks.keys() - rows.keys():
-        key = combine_shares(list(keys[site]))
-        if len(key) != KEY or public_of(key) != masks[site]:
+        key = put_together(keys[site])
+        if public_of(key) != masks[site]:
             raise ValueError("expected shares of a lost site's key, got others")
         for other in rows:
             # What the other added for the lost one; the lost one's own half would have taken it away.
