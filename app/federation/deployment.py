@@ -17,22 +17,16 @@ from pathlib import Path
 from types import FrameType
 
 from .node_file import NodeFile
-from .server import FOLDER, SIGNATURE, STUDY, TIMEOUT
+from .server import SIGNATURE, STUDY, TIMEOUT
+from .server_worker import COMMAND, settings
 from .study import Study
+from .worker import secret_at
 
 CONNECTION = "federation"
 _GRACE = 10.0  # seconds for a process to end
-_SERVER = '''"""The installed server."""
+_NOTHING = '''"""Nobody runs this: servers and nodes run what they have installed."""
 
-from app.federation.server import app
-
-__all__ = ["app"]
-'''
-_CLIENT = '''"""Nodes run what they have installed, never this."""
-
-from flwr.clientapp import ClientApp
-
-app = ClientApp()
+app = None
 '''
 
 
@@ -67,7 +61,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 @contextmanager
 def server(folder: Path, host: str, port: int, certificates: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """SuperLink with TLS, to which only registered nodes may connect.
+    """SuperLink with TLS, to which only registered nodes may connect, and the worker that runs its studies.
 
     Parameters
     ----------
@@ -87,14 +81,24 @@ def server(folder: Path, host: str, port: int, certificates: Path) -> Iterator[s
     if missing := [name for name, path in files.items() if not path.is_file()]:
         raise ValueError(f"expected {missing[0]} among the certificates, got none; see federate certificates")
     folder.mkdir(parents=True, exist_ok=True)
+    secret = folder / "secret"
+    secret_at(secret)
     command = [
         *("flower-superlink", "--host", host, "--port", str(port), "--enable-supernode-auth"),
         *("--ssl-certfile", str(files["server.pem"]), "--ssl-keyfile", str(files["server.key"])),
         *("--ssl-ca-certfile", str(files["ca.pem"]), "--disable-runtime-dependency-installation"),
-        *("--database", str(folder / "superlink.sqlite")),
+        *("--database", str(folder / "superlink.sqlite"), "--isolation", "process"),
+        *("--superexec-auth-secret-file", str(secret)),
     ]
-    env = environment(folder / "flower", **{FOLDER: str(folder.absolute())})
-    with running(command, env, folder / "superlink.log") as process:
+    env = environment(folder / "flower")
+    # Every certificate of ours names localhost.
+    here = "localhost" if host in ("0.0.0.0", "127.0.0.1", "localhost") else host  # noqa: S104
+    told = settings(folder, f"{here}:{port}", files["ca.pem"], secret)
+    worker = [sys.executable, "-c", COMMAND]
+    with (
+        running(command, env, folder / "superlink.log") as process,
+        running(worker, {**env, **told}, folder / "runs.log"),
+    ):
         yield process
 
 
@@ -185,7 +189,7 @@ def write_app(folder: Path, study: Study, signature: bytes, timeout: float) -> N
     """The app that Flower delivers: it names what is installed and carries the study, and nothing else."""
     package = folder / "spindose_study"
     package.mkdir(parents=True)
-    lines = {"__init__.py": '"""A study of several sites."""\n', "server.py": _SERVER, "client.py": _CLIENT}
+    lines = {"__init__.py": '"""A study of several sites."""\n', "server.py": _NOTHING, "client.py": _NOTHING}
     for name, text in lines.items():
         (package / name).write_text(text, encoding="utf-8")
     told = study.as_json().replace("'", "\\u0027")

@@ -75,7 +75,9 @@ def server_certificate(folder: Path, hosts: list[str]) -> tuple[Path, Path, Path
     )
     own = (
         _begun(issuer, subject, key.public_key())
-        .add_extension(x509.SubjectAlternativeName([_general(host) for host in hosts]), False)
+        .add_extension(
+            x509.SubjectAlternativeName([_general(h) for h in dict.fromkeys([*hosts, "localhost"])]), False
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(of.public_key()), False)

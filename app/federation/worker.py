@@ -8,6 +8,7 @@ imports.
 
 import contextlib
 import resource
+import secrets
 import signal
 import time
 from collections.abc import Iterator
@@ -29,12 +30,14 @@ from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from imaging.atomic import whole_file
+
 from .audit import note
 from .client import replied
 from .node_file import NodeFile
 
-_ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
-_PAUSE = 0.5  # seconds between looks for a task
+ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+PAUSE = 0.5  # seconds between looks for a task
 
 
 def work(node: NodeFile, address: str, secret: bytes, lives: Any) -> None:
@@ -52,10 +55,10 @@ def work(node: NodeFile, address: str, secret: bytes, lives: Any) -> None:
         Called without arguments; false where the SuperNode has ended.
     """
     _limit(node)
-    client = _client(
+    client = client_of(
         address,
         RuntimeVersionHttpInterceptor(component_name="SuperExec"),
-        SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({_ACQUIRE})),
+        SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=frozenset({ACQUIRE})),
     )
     try:
         while lives():
@@ -64,14 +67,14 @@ def work(node: NodeFile, address: str, secret: bytes, lives: Any) -> None:
                 if found.HasField("task") and found.token:
                     _answer(node, address, found.token)
                     continue
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
     finally:
         client.close()
 
 
 def _answer(node: NodeFile, address: str, token: str) -> None:
     """One task: its message is pulled, its reply pushed; the app that came is noted and left alone."""
-    client = _client(
+    client = client_of(
         address,
         RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
         RuntimeTokenHttpInterceptor(token),
@@ -115,11 +118,12 @@ def _limit(node: NodeFile) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
-def _client(address: str, *interceptors: Any) -> RuntimeHttpClient:
+def client_of(address: str, *interceptors: Any, certificate: bytes | None = None) -> RuntimeHttpClient:
+    """Calls to Flower's processes; without a certificate of who vouches for them on this machine alone."""
     return RuntimeHttpClient.from_server_address(
         server_address=address,
-        insecure=True,  # on this machine alone
-        root_certificates=None,
+        insecure=certificate is None,
+        root_certificates=certificate,
         interceptors=list(interceptors),
         retry_invoker=make_simple_http_retry_invoker(),
     )
@@ -127,10 +131,9 @@ def _client(address: str, *interceptors: Any) -> RuntimeHttpClient:
 
 def secret_at(path: Path) -> bytes:
     """A secret that only this user reads, made where there is none."""
-    import secrets  # noqa: PLC0415
-
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_bytes(secrets.token_bytes(32))
+        with whole_file(path) as part:
+            part.touch(mode=0o600)
+            part.write_bytes(secrets.token_bytes(32))
     return path.read_bytes()

@@ -96,7 +96,12 @@ def pixels_of(ready: Path) -> list[bytes]:
 
 
 @pytest.mark.slow
-def test_sites_train_over_tls_and_nothing_of_a_patient_is_in_what_they_say(tmp_path: Path, write_patient):
+def test_sites_train_over_tls_and_nothing_of_a_patient_is_in_what_they_say(
+    tmp_path: Path, write_patient, monkeypatch: pytest.MonkeyPatch
+):
+    ran = tmp_path / "ran"
+    code = f"open({str(ran)!r}, 'w').close()\napp = None\n"
+    monkeypatch.setattr("app.federation.deployment._NOTHING", code)
     sites = {"north": (tmp_path / "Doe^Jane",), "south": (tmp_path / "2.16.840.1.7",)}
     for n, (folder,) in enumerate(sites.values()):
         for k in range(2):
@@ -105,6 +110,7 @@ def test_sites_train_over_tls_and_nothing_of_a_patient_is_in_what_they_say(tmp_p
     with tapped() as tap:
         report = simulate(STUDY, sites, out, lambda _, __: None, timeout=300.0, reach=tap.reach)
         said = bytes(tap.said)
+    assert not ran.exists()  # neither the server nor a node runs what is handed in
     assert report["sites"] == ["north", "south"]
     assert [len(r["sites"]) for r in report["rounds"]] == [2, 2]
     assert report["rounds"][-1]["errors"]["patients"] == 2
