@@ -118,12 +118,13 @@ def run(
     Example: `spindose federate run study.toml --key lead.key --server host:8000 --certificate ca.pem`
     """
     with one_sentence():
-        from .federation.deployment import connected, submit
+        from .federation.deployment import answers, connected, submit
         from .federation.study import read_study, signed
         from .report.sign import private_key
 
         asked = read_study(study)
         signature = signed(asked, private_key(key))
+        answers(server)
         submit(connected(home, server, certificate), asked, signature, timeout)
     answer({"study": asked.digest}, [f"Handed in: {asked.name}, {asked.digest}"], False)
 
@@ -141,9 +142,10 @@ def register(
     Example: `spindose federate register north north.pub --server host:8000 --certificate ca.pem`
     """
     with one_sentence():
-        from .federation.deployment import connected
+        from .federation.deployment import answers, connected
         from .federation.deployment import register as registered
 
+        answers(server)
         registered(connected(home, server, certificate), public, name)
     answer({"registered": name}, [f"Registered: {name}"], False)
 

@@ -6,6 +6,7 @@ is installed at run time: a hospital's machine calls nobody but the server.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -246,19 +247,17 @@ def running(command: list[str], env: Mapping[str, str], log: Path) -> Iterator[s
             process.wait()
 
 
-def answers(address: str, process: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
-    """Waits until something listens.
+def answers(address: str, process: subprocess.Popen[bytes] | None = None, seconds: float = 60.0) -> None:
+    """Waits until something listens, as long as a process lives that shall.
 
     Raises
     ------
     ValueError
         If the process ends first, or nothing listens in time.
     """
-    import socket  # noqa: PLC0415
-
     host, _, port = address.rpartition(":")
     until = time.monotonic() + seconds
-    while time.monotonic() < until and process.poll() is None:
+    while time.monotonic() < until and (process is None or process.poll() is None):
         try:
             with socket.create_connection((host, int(port)), timeout=1):
                 return
