@@ -105,6 +105,23 @@ def node(file: _Node) -> None:
 
 
 @federate_app.command()
+def fedn(
+    file: _Node,
+    url: Annotated[str, typer.Option(help="Address of FEDn's controller, with a slash at its end.")],
+    token: Annotated[str, typer.Option(help="That FEDn gave this client.", envvar="FEDN_TOKEN")] = "",
+) -> None:
+    """Answer studies of a FEDn server, as `node` does Flower's; in an environment without Flower.
+
+    Example: `spindose federate fedn node.toml --url https://fedn.example.org/`
+    """
+    with one_sentence():
+        from .federation.fedn import serve
+        from .federation.node_file import read_node
+
+        serve(read_node(file), url, token)
+
+
+@federate_app.command()
 def run(
     study: _Study,
     key: Annotated[Path, typer.Option(help="Private Ed25519 key of who asks (PEM).")],
