@@ -109,6 +109,7 @@ def fedn(
     file: _Node,
     url: Annotated[str, typer.Option(help="Address of FEDn's controller, with a slash at its end.")],
     token: Annotated[str, typer.Option(help="That FEDn gave this client.", envvar="FEDN_TOKEN")] = "",
+    combiner: Annotated[str, typer.Option(help="Name of FEDn's combiner, where there are several.")] = "",
 ) -> None:
     """Answer studies of a FEDn server, as `node` does Flower's; in an environment without Flower.
 
@@ -118,7 +119,7 @@ def fedn(
         from .federation.fedn import serve
         from .federation.node_file import read_node
 
-        serve(read_node(file), url, token)
+        serve(read_node(file), url, token, combiner)
 
 
 @federate_app.command()

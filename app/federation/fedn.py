@@ -1,9 +1,10 @@
 """Scaleout's FEDn as another way to a node: its client's callbacks, through the same gate.
 
 FEDn 0.33 wants another protobuf than Flower 1.41, so it lives in an environment of its own, where no Flower
-is needed. Its session's client settings carry the study and its signature; weights travel as FEDn's
-``numpyhelper`` has them, one array in an ``npz``. Rounds are counted by what left this node. FEDn's server
-adds weights up itself: secure sums, fewer bits and strategies other than its own need Flower.
+is needed. Client settings, which server functions of a FEDn session give, carry the study and its
+signature; weights travel as FEDn's ``numpyhelper`` has them, one array in an ``npz``. Rounds are counted by
+what left this node. FEDn's server adds weights up itself: secure sums, fewer bits and strategies other than
+its own need Flower.
 """
 
 import io
@@ -112,7 +113,7 @@ def read(model: io.BytesIO, most_mb: float) -> dict[str, torch.Tensor]:
         return {}
 
 
-def serve(node: NodeFile, url: str, token: str = "") -> None:
+def serve(node: NodeFile, url: str, token: str = "", combiner: str = "") -> None:
     """Answers a FEDn server until it is stopped.
 
     Parameters
@@ -123,6 +124,8 @@ def serve(node: NodeFile, url: str, token: str = "") -> None:
         Of FEDn's controller, with a slash at its end.
     token
         That FEDn gave this client.
+    combiner
+        Name of the one to connect to, where there are several.
 
     Raises
     ------
@@ -138,9 +141,13 @@ def serve(node: NodeFile, url: str, token: str = "") -> None:
         ) from None
     calls = Callbacks(node)
     client = FednClient(train_callback=calls.train, validate_callback=calls.validate)
-    told = {"name": node.name, "package": "local", "preferred_combiner": ""}
-    result, found = client.connect_to_api(url, token, told)
-    if result != ConnectToApiResult.Assigned or not client.init_grpchandler(found, node.name, token):
+    told = {"name": node.name, "package": "local", "preferred_combiner": combiner}
+    said = client.connect_to_api(url, token, told)  # None for answers that FEDn's client does not know
+    if (
+        not said
+        or said[0] != ConnectToApiResult.Assigned
+        or not client.init_grpchandler(said[1], node.name, token)
+    ):
         raise ValueError("expected FEDn's server to take this client, got a refusal; see its log")
     client.run(with_telemetry=False)
 
