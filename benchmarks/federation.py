@@ -184,7 +184,7 @@ def validated(study: Study, weights: Weights, openkbp: Path, ready: Path) -> dic
 
 
 def summary(found: Mapping[str, Sequence[Mapping[str, Any]]], sites: Mapping[str, Path]) -> dict[str, Any]:
-    """Means and spreads over seeds; claims are of plain FedAvg against the better one of those in one place."""
+    """Means and spreads over seeds; claims are of plain FedAvg against the better of both in one place."""
     dose = {name: [float(one["dose_gy"]) for one in each] for name, each in found.items()}
     mean = {name: float(np.mean(each)) for name, each in dose.items()}
     alone = {name: mean[name] for name in mean if name.startswith("alone")}
