@@ -27,12 +27,12 @@ from .privacy import within
 from .stages import ASKS, GIVES, MASKED, fits
 from .statistics import may_leave, names_of
 from .study import Study, asker_of, study_of
-from .tasks import cells_of, network_of
+from .tasks import cells_of, errors_of, network_of
 
 WORDS: Mapping[str, type] = {"study": str, "signature": bytes, "round": int}
 COUNTS = ("patients", "samples")
-ERRORS = ("loss_first", "loss_last", "dose_gy", "histogram_gy", "counted_gy")
-ANSWERS = {"train": ("patients", "samples", "loss_first", "loss_last"), "evaluate": ("patients", *ERRORS[2:])}
+# An evaluation's errors follow from its task (:func:`app.federation.tasks.errors_of`).
+ANSWERS = {"train": ("patients", "samples", "loss_first", "loss_last"), "evaluate": ("patients",)}
 
 
 STATISTICS = "query.statistics"
@@ -47,11 +47,10 @@ def answers_of(kind: str, study: Study) -> tuple[str, ...]:
     private = study.privacy != "none"
     if kind in ASKS and kind != MASKED:
         return ()
-    return tuple(
-        word
-        for word in ANSWERS["train" if kind == MASKED else kind]
-        if not (private and word.startswith("loss"))
-    )
+    if kind == "evaluate":
+        return (*ANSWERS[kind], *errors_of(study))
+    words = ANSWERS["train" if kind == MASKED else kind]
+    return tuple(word for word in words if not (private and word.startswith("loss")))
 
 
 class Refusal(StrEnum):
@@ -112,7 +111,7 @@ class Answer:
     weights
         In a row; none after an evaluation.
     figures
-        Counts and mean errors by names of :data:`ANSWERS`.
+        Counts and mean errors by names of :func:`answers_of`.
     words
         What secure sums need (:data:`app.federation.stages.GIVES`).
     """

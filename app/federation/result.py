@@ -9,17 +9,21 @@ from typing import Any
 from app.console import RESEARCH_ONLY
 from imaging.atomic import whole_file
 from models.weights import save_weights
-from planning.predict.channels import names_of
 
 from .gate import travelling
 from .learning import parted
 from .rounds import Trained
 from .statistics_round import statistics_in
 from .study import Study
-from .tasks import dose_run, network_of
+from .tasks import card_of, network_of
 
 # The model lies alone in its folder, as `spindose models import` takes it.
-WEIGHTS, REPORT = "model/dose.safetensors", "report.json"
+_MODEL, REPORT = "model", "report.json"
+
+
+def weights_at(folder: Path, study: Study) -> Path:
+    """Where in a folder a study's weights lie, under the name of their task."""
+    return folder / _MODEL / f"{study.task}.safetensors"
 
 
 def write_result(found: Trained, study: Study, names: Mapping[int, str], folder: Path) -> dict[str, Any]:
@@ -51,26 +55,18 @@ def write_result(found: Trained, study: Study, names: Mapping[int, str], folder:
     }
     first = network_of(study).state_dict()
     whole = first | parted(found.weights, travelling(study))
-    save_weights(whole, _card(found, study, sites), folder / WEIGHTS)
+    save_weights(whole, _card(found, study, sites), weights_at(folder, study))
     with whole_file(folder / REPORT) as part:
         part.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
 
 def _card(found: Trained, study: Study, sites: list[str]) -> dict[str, Any]:
-    """What the weights are, for whoever uses them; as :func:`app.train_dose.card`, of several sites."""
-    run, last = dose_run(study), found.rounds[-1]
+    """What the weights are, for whoever uses them: the task's card, of several sites."""
+    told, last = card_of(study), found.rounds[-1]
     local = len(network_of(study).state_dict()) - len(travelling(study))
     return {
-        "name": f"dose {run.site.name}, federated",
-        "does": "The dose (share of the highest prescription) that planners of the sites would reach, from "
-        "density, targets with prescriptions and what else it is shown",
-        "config": run.config.as_json()
-        | {
-            "site": run.site.name,
-            "planes": names_of(run.site, run.sees),
-            "prescription": run.site.prescription,
-        },
+        **{word: told[word] for word in ("name", "does", "config")},
         "data": f"patients of {len(sites)} sites that never left them: {', '.join(sites)}",
         "licence": "weights Apache-2.0; the patients have licences of their own, which may forbid some uses",
         "split": f"{last.errors['patients']} patients held out at the sites, on whom it is scored",
@@ -83,8 +79,8 @@ def _card(found: Trained, study: Study, sites: list[str]) -> dict[str, Any]:
             "training_loss": last.figures.get("loss_last"),
             "held_out": {k: v for k, v in last.errors.items() if k != "patients"},
         },
-        "limits": "Foretells plans like those it learnt from, and knows no machine. Nobody has seen all of "
-        f"what it learnt from. {f'{local} tensors of normalisation stayed at the sites. ' if local else ''}"
+        "limits": f"{told['limits']}Nobody has seen all of what it learnt from. "
+        f"{f'{local} tensors of normalisation stayed at the sites. ' if local else ''}"
         f"{RESEARCH_ONLY}",
         "federation": {
             "sites": sites,

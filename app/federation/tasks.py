@@ -15,10 +15,10 @@ from app.dose_sources import dose_sources
 from app.train_dose import DoseRun
 from models.dose_unet import DoseUNetConfig
 from models.fit import Fit
-from planning.predict.channels import Sees
+from planning.predict.channels import Sees, names_of
 from planning.predict.site import read_site
 
-from . import dose_counts
+from . import contour_task, dose_counts, mr2ct_task
 from .dose_task import DoseTask
 from .learning import Task
 from .study import NAME, Study
@@ -41,12 +41,21 @@ class Kind:
         Names of the cells of each histogram that a site may tell of its patients.
     read
         The task of a study on the patients of folders; made ready in a folder, with a share held out.
+    errors
+        Names of the mean errors that it is scored by; the first says which of two networks is better.
+    card
+        What a study's weights are: ``name``, ``does``, ``config`` and ``limits`` of a card.
+    rises
+        Whether more of the first is better.
     """
 
     does: str
     network: Callable[[Study], nn.Module]
     cells: Callable[[Study], Mapping[str, tuple[str, ...]]]
     read: Callable[[Study, tuple[Path, ...], Path, float, Progress], Task]
+    errors: tuple[str, ...]
+    card: Callable[[Study], dict[str, Any]]
+    rises: bool = False
 
 
 def network_of(study: Study) -> nn.Module:
@@ -63,6 +72,23 @@ def network_of(study: Study) -> nn.Module:
 def cells_of(study: Study) -> Mapping[str, tuple[str, ...]]:
     """Names of the cells of each histogram that a site may tell; refuses as :func:`network_of`."""
     return _kind(study).cells(study)
+
+
+def errors_of(study: Study) -> tuple[str, ...]:
+    """Names of the mean errors that a study is scored by; refuses as :func:`network_of`."""
+    return _kind(study).errors
+
+
+def card_of(study: Study) -> dict[str, Any]:
+    """What a study's weights are, for their card; refuses as :func:`network_of`."""
+    return _kind(study).card(study)
+
+
+def loss_of(study: Study, errors: Mapping[str, float]) -> float:
+    """What of two networks the better one has less of: the first error, or 1 less what rises."""
+    kind = _kind(study)
+    first = float(errors[kind.errors[0]])
+    return 1 - first if kind.rises else first
 
 
 def task_of(
@@ -149,10 +175,52 @@ def _dose_task(
     return DoseTask(run, cases.training, cases.held_out)
 
 
+def _dose_card(study: Study) -> dict[str, Any]:
+    run = dose_run(study)
+    told = {
+        "site": run.site.name,
+        "planes": names_of(run.site, run.sees),
+        "prescription": run.site.prescription,
+    }
+    return {
+        "name": f"dose {run.site.name}, federated",
+        "does": "The dose (share of the highest prescription) that planners of the sites would reach, from "
+        "density, targets with prescriptions and what else it is shown",
+        "config": run.config.as_json() | told,
+        "limits": "Foretells plans like those it learnt from, and knows no machine. ",
+    }
+
+
 def _kind(study: Study) -> Kind:
     if study.task not in TASKS:
         raise ValueError(f"expected a task among {', '.join(TASKS)}, got another")
     return TASKS[study.task]
 
 
-TASKS = {"dose": Kind("the dose that a good plan would reach", _dose_network, _dose_cells, _dose_task)}
+TASKS = {
+    "dose": Kind(
+        "the dose that a good plan would reach",
+        _dose_network,
+        _dose_cells,
+        _dose_task,
+        ("dose_gy", "histogram_gy", "counted_gy"),
+        _dose_card,
+    ),
+    "contours": Kind(
+        "contours of organs or tumours on MRI",
+        contour_task.network,
+        contour_task.cells,
+        contour_task.read,
+        contour_task.ERRORS,
+        contour_task.card,
+        rises=True,
+    ),
+    "mr2ct": Kind(
+        "CT numbers of a head on MRI",
+        mr2ct_task.network,
+        mr2ct_task.cells,
+        mr2ct_task.read,
+        mr2ct_task.ERRORS,
+        mr2ct_task.card,
+    ),
+}

@@ -92,7 +92,7 @@ def simulate(
         env = connected(folder / "flower", address, keys / "ca.pem")
         called = reach(address, keys) if reach else address
         for name, data in sites.items():
-            file = _node_file(folder / name, name, data, called, keys, public)
+            file = _node_file(folder / name, name, {study.task: data}, called, keys, public)
             approve(read_node(file), study, "trial", "a trial on one machine")
             register(env, keys / f"{name}.pub", name)
             command = [sys.executable, "-c", _NODE, "federate", "node", str(file)]
@@ -109,16 +109,25 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _node_file(home: Path, name: str, data: tuple[Path, ...], address: str, keys: Path, public: Path) -> Path:
+def _node_file(
+    home: Path,
+    name: str,
+    data: Mapping[str, tuple[Path, ...]],
+    address: str,
+    keys: Path,
+    public: Path,
+) -> Path:
     node_keys(keys, name)
     home.mkdir(parents=True)
     file = home / "node.toml"
-    folders = json.dumps([str(path.absolute()) for path in data])
+    lines = "".join(
+        f"{task} = {json.dumps([str(p.absolute()) for p in paths])}\n" for task, paths in data.items()
+    )
     here = keys.absolute()
     # Of one machine's own patients few may be told of.
     text = (
         f'name = "{name}"\n[server]\naddress = "{address}"\ncertificate = "{here / "ca.pem"}"\n'
-        f'key = "{here / name}.key"\n[data]\ndose = {folders}\n[limits]\npatients = 1\n'
+        f'key = "{here / name}.key"\n[data]\n{lines}[limits]\npatients = 1\n'
         f'[allow]\nkinds = ["train", "evaluate", "statistics"]\n[askers]\nlead = "{public.absolute()}"\n'
     )
     file.write_text(text, encoding="utf-8")

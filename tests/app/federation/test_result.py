@@ -10,7 +10,7 @@ from app.catalogue import Spec, import_files
 from app.federation.gate import Answer
 from app.federation.in_process import InProcessGrid
 from app.federation.records import asked_by, reply_with
-from app.federation.result import REPORT, WEIGHTS, write_result
+from app.federation.result import REPORT, weights_at, write_result
 from app.federation.rounds import trained
 from app.federation.study import Study
 
@@ -37,7 +37,7 @@ def test_a_federated_model_is_registered_with_sites_rounds_and_strategy(
     report = json.loads((tmp_path / REPORT).read_text(encoding="utf-8"))
     assert report["sites"] == ["north", "site 2"]
     assert report["rounds"][-1]["errors"]["patients"] == 6
-    files = sorted((tmp_path / WEIGHTS).parent.iterdir())
+    files = sorted(weights_at(tmp_path, STUDY).parent.iterdir())
     assert [path.name for path in files] == ["dose.json", "dose.safetensors"]
     spec = Spec("dose-together", "consortium", "Foretells doses", "head", "CT")
     model = import_files(spec, files, "Ada", "trained by two sites")
