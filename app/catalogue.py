@@ -170,7 +170,8 @@ def import_files(
             key: {name: of[key] for name, of in cards.items()}
             for key in ("data", "licence", "split", "metrics", "limits")
         },
-        **_federated(cards),
+        **_told("federation", cards),
+        **_told("parent", cards),
         "files": files,
         "note": RESEARCH_ONLY,
     }
@@ -248,10 +249,10 @@ def line_of(line: Line) -> str:
     return f"{line.at}  {line.what:<9}  {line.model} {line.revision[:12]}  by {line.who}: {line.why}"
 
 
-def _federated(cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Of weights that sites trained together: sites, rounds, strategy and privacy; nothing otherwise."""
-    found = {name: of["federation"] for name, of in cards.items() if "federation" in of}
-    return {"federation": found} if found else {}
+def _told(word: str, cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What only some cards have, by file: the ``federation`` that trained weights, their ``parent``."""
+    found = {name: of[word] for name, of in cards.items() if word in of}
+    return {word: found} if found else {}
 
 
 def _zoo(name: str) -> list[Path]:

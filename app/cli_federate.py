@@ -249,6 +249,40 @@ def withdraw(
 
 
 @federate_app.command()
+def personalise(
+    file: _Node,
+    study: _Study,
+    weights: Annotated[Path, typer.Argument(help="Weights that the study gave, with their card.")],
+    out: Annotated[Path, typer.Option(help="A new folder for this site's own weights and card.")],
+    layers: Annotated[str, typer.Option(help="What is taught: all, last, or norms.")] = "all",
+    steps: Annotated[int, typer.Option(min=1, help="At the most.")] = 400,
+    look: Annotated[int, typer.Option(min=1, help="Steps between looks at held-out patients.")] = 40,
+    patience: Annotated[int, typer.Option(min=1, help="Looks without improvement before it stops.")] = 4,
+    as_json: _Json = False,
+) -> None:
+    """Teach a study's model on, on this site's patients and for this site alone; nothing leaves.
+
+    Example: `spindose federate personalise node.toml study.toml dose.safetensors --out ours`
+    """
+    with one_sentence(), progress_bar() as progress:
+        from .console import run_folder
+        from .federation.node_file import read_node
+        from .federation.personal import Personal
+        from .federation.personal import personalise as personalised
+        from .federation.study import read_study
+
+        how = Personal(steps, look, patience, layers)
+        folder = run_folder(out, None)
+        found = personalised(read_node(file), read_study(study), weights, how, folder, progress)
+    lines = [
+        f"Held-out patients before: {found['before']}",
+        f"Held-out patients after {found['steps']} steps: {found['after']}",
+        f"Weights and card: {found['weights']}",
+    ]
+    answer(found, lines, as_json)
+
+
+@federate_app.command()
 def audit(file: _Node, as_json: _Json = False) -> None:
     """Every message of this node, with size and hash, once the log is seen to be whole.
 

@@ -208,9 +208,14 @@ def travelling(study: Study) -> dict[str, Tensor]:
     state = net.state_dict()
     if study.norms == "shared":
         return state
-    norms = (torch.nn.modules.batchnorm._NormBase, torch.nn.GroupNorm, torch.nn.LayerNorm)  # noqa: SLF001
-    own = {name for name, module in net.named_modules() if isinstance(module, norms)}
+    own = {name for name, module in net.named_modules() if is_norm(module)}
     return {name: t for name, t in state.items() if name.rpartition(".")[0] not in own}
+
+
+def is_norm(module: torch.nn.Module) -> bool:
+    """Whether a part of a network is a normalisation."""
+    norms = (torch.nn.modules.batchnorm._NormBase, torch.nn.GroupNorm, torch.nn.LayerNorm)  # noqa: SLF001
+    return isinstance(module, norms)
 
 
 def _looked_at(asked: Asked, node: NodeFile, told: dict[str, Any]) -> tuple[Study, str]:

@@ -87,7 +87,7 @@ def _done(asked: Asked, study: Study, node: NodeFile) -> Answer:
     task = _task(study.as_json(), node.data[study.task], node.state / "ready", node.held_out)
     if asked.kind == STATISTICS:
         return Answer({}, _statistics(task, study, node))
-    weights = {**_own_norms(study, node), **parted(asked.weights, travelling(study))}
+    weights = {**own_norms(study, node), **parted(asked.weights, travelling(study))}
     number = int(asked.words["round"])
     if asked.kind == "evaluate":
         if task.n_held_out < node.limits.patients:
@@ -160,7 +160,7 @@ def _task(study: str, data: tuple[Path, ...], ready: Path, held_out: float) -> T
     return task_of(study_of(study), data, ready, held_out, _quiet)
 
 
-def _own_norms(study: Study, node: NodeFile) -> Weights:
+def own_norms(study: Study, node: NodeFile) -> Weights:
     """What this site keeps of a network to itself: of its last round, or as it began."""
     kept = _norms(study, node)
     if kept.is_file():
