@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 PEER := benchmarks/peer/.venv
 DICOMPYLER := benchmarks/peer/dicompyler/.venv
 SYNTHESIS := benchmarks/peer/synthesis/.venv
+FEDN := benchmarks/peer/fedn/.venv
 OUT ?= demo
 export OMP_WAIT_POLICY ?= PASSIVE
 export SPINDOSE_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: demo test lint bench bench-peer notebooks install clean
+.PHONY: demo test lint bench bench-peer fedn notebooks install clean
 
 demo: install
 	$(BIN)/spindose demo $(OUT)
@@ -35,6 +36,9 @@ notebooks: install
 
 bench-peer: $(PEER)/installed $(DICOMPYLER)/installed $(SYNTHESIS)/installed
 
+# FEDn's server, for the test that sites learn by it; nodes there borrow what FEDn does not bring.
+fedn: install $(FEDN)/installed
+
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -54,10 +58,17 @@ $(SYNTHESIS)/installed: benchmarks/peer/synthesis/requirements.txt
 	$(SYNTHESIS)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
+$(FEDN)/installed: benchmarks/peer/fedn/requirements.txt
+	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(FEDN) || python3 -m venv $(FEDN)
+	$(FEDN)/bin/pip install --quiet --disable-pip-version-check -r $<
+	printf '%s\n' $(CURDIR) $$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages) \
+	  > $$(echo $(FEDN)/lib/python3*/site-packages)/spindose.pth
+	touch $@
+
 $(PEER)/installed: benchmarks/peer/requirements.txt
 	command -v $(PYTHON) >/dev/null && $(PYTHON) -m venv $(PEER) || python3 -m venv $(PEER)
 	$(PEER)/bin/pip install --quiet --disable-pip-version-check -r benchmarks/peer/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEER) $(DICOMPYLER) $(SYNTHESIS) demo .mypy_cache .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) $(PEER) $(DICOMPYLER) $(SYNTHESIS) $(FEDN) demo .mypy_cache .pytest_cache .ruff_cache build *.egg-info

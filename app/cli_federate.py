@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 
 from .console import answer, one_sentence, progress_bar
@@ -20,13 +21,16 @@ _By = Annotated[str, typer.Option(help="Who does it; the machine's user otherwis
 _Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
+_WITH_FLOWER = ("simulate", "server", "node", "run", "register")
+
+
 @federate_app.callback()
-def _begin() -> None:
+def _begin(context: click.Context) -> None:
     """Training between hospitals, whose data never leave: server, nodes, studies."""
     with one_sentence():
         from importlib.util import find_spec
 
-        if find_spec("flwr") is None:
+        if context.invoked_subcommand in _WITH_FLOWER and find_spec("flwr") is None:
             raise ValueError("expected the package flwr, got none; install spindose[federated]")
 
 
@@ -120,6 +124,32 @@ def fedn(
         from .federation.node_file import read_node
 
         serve(read_node(file), url, token, combiner)
+
+
+@federate_app.command("fedn-study")
+def fedn_study(
+    study: _Study,
+    key: Annotated[Path, typer.Option(help="Private Ed25519 key of who asks (PEM).")],
+    out: Annotated[Path, typer.Option(help="A new folder for the seed model and server functions.")],
+) -> None:
+    """Sign a study and make what a session of a FEDn server begins with.
+
+    Example: `spindose federate fedn-study study.toml --key lead.key --out session`
+    """
+    with one_sentence():
+        from .console import run_folder
+        from .federation.fedn import FUNCTIONS, SEED, seed_model, server_functions
+        from .federation.study import read_study, signed
+        from .report.sign import private_key
+
+        asked = read_study(study)
+        text = server_functions(asked, signed(asked, private_key(key)))
+        folder = run_folder(out, None)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SEED).write_bytes(seed_model(asked).getvalue())
+        (folder / FUNCTIONS).write_text(text, encoding="utf-8")
+    lines = [f"Made {folder / SEED} and {folder / FUNCTIONS} of {asked.name}, {asked.digest}"]
+    answer({"study": asked.digest, "out": str(folder)}, lines, False)
 
 
 @federate_app.command()

@@ -52,6 +52,8 @@ FEDERATED: Mapping[str, Study] = {
     "fedprox": replace(_PLAIN, strategy="fedprox", proximal=0.01),
     "fedadam": replace(_PLAIN, strategy="fedadam", server_rate=3e-3),
     "median": replace(_PLAIN, aggregation="median"),
+    "trimmed mean": replace(_PLAIN, aggregation="trimmed", most_bad=1, least_sites=5),
+    "krum": replace(_PLAIN, aggregation="krum", most_bad=1, least_sites=5),
     "8 bits": replace(_PLAIN, bits=8),
     "secure sums": replace(_PLAIN, secure=True, reach=1.0),
     "private, epsilon 8": replace(_EQUAL, noise=noise_for(8.0, ROUNDS, _DELTA)),

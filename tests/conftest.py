@@ -38,6 +38,15 @@ def tool() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
+def fedn_python() -> Path:
+    """Python of the environment that FEDn's server is in."""
+    path = Path(__file__).parents[1] / "benchmarks" / "peer" / "fedn" / ".venv" / "bin" / "python"
+    if not path.is_file():
+        _missing("needs FEDn in an environment of its own (make fedn)")
+    return path
+
+
+@pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of public data that SPINDOSE_DATA names."""
     folder = os.environ.get("SPINDOSE_DATA", "")

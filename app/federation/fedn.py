@@ -8,6 +8,7 @@ its own need Flower.
 """
 
 import io
+import os
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,9 @@ from .node_file import NodeFile
 from .study import Study, study_of
 
 SETTINGS = ("study", "signature")
+SEED, FUNCTIONS = "seed.npz", "server_functions.py"
+
+_BITS = 32
 
 
 class Callbacks:
@@ -59,7 +63,8 @@ class Callbacks:
             answer = answered(self._asked("train", model, number), self.node)
         except RefusedError as error:
             return io.BytesIO(model.getvalue()), _told({"patients": 0}, error.code.value)
-        return written(answer.weights), _told(answer.figures)
+        equal = study_of(self._words["study"]).weighting == "equal"
+        return written(answer.weights), _told({**answer.figures, **({"patients": 1} if equal else {})})
 
     def validate(self, model: io.BytesIO) -> dict[str, Any] | None:
         """Errors of held-out patients by the study that was learnt last; None where they are refused."""
@@ -87,6 +92,39 @@ class Callbacks:
 def seed_model(study: Study) -> io.BytesIO:
     """The model that a FEDn session begins with."""
     return written(first_weights(study))
+
+
+def server_functions(study: Study, signature: bytes) -> str:
+    """Source of the server functions of a FEDn session: what tells nodes of the study.
+
+    Parameters
+    ----------
+    study
+        What is learnt.
+    signature
+        Of the study, by who asks.
+
+    Raises
+    ------
+    ValueError
+        If the study asks the server for what FEDn's does not do.
+    """
+    beyond = {
+        "fedavg or fedprox": study.strategy == "fedadam",
+        "the mean": study.aggregation != "mean",
+        "no central privacy": study.privacy == "central",
+        "32 bits": study.bits < _BITS,
+        "no secure sums": study.secure,
+        "no statistics": study.statistics,
+    }
+    if wrong := [what for what, is_so in beyond.items() if is_so]:
+        raise ValueError(f"expected {wrong[0]} of a study for FEDn, whose server knows no other")
+    told = {"study": study.as_json(), "signature": signature.hex()}
+    return (
+        '"""Tells nodes of a study of Spindose; research use, not a medical device."""\n\n\n'
+        "class ServerFunctions(ServerFunctionsBase):\n"
+        f"    def client_settings(self, global_model):\n        return {told!r}\n"
+    )
 
 
 def written(weights: Weights) -> io.BytesIO:
@@ -132,6 +170,9 @@ def serve(node: NodeFile, url: str, token: str = "", combiner: str = "") -> None
     ValueError
         If FEDn is not installed, or its server takes no client.
     """
+    # Where FEDn's client would unpack code; a local package has none.
+    os.environ.setdefault("FEDN_PACKAGE_EXTRACT_DIR", str((node.state / "fedn").absolute()))
+    node.state.mkdir(parents=True, exist_ok=True)
     try:
         from fedn.network.clients.fedn_client import ConnectToApiResult, FednClient  # noqa: PLC0415, not beside Flower
     except ImportError:
@@ -141,7 +182,8 @@ def serve(node: NodeFile, url: str, token: str = "", combiner: str = "") -> None
         ) from None
     calls = Callbacks(node)
     client = FednClient(train_callback=calls.train, validate_callback=calls.validate)
-    told = {"name": node.name, "package": "local", "preferred_combiner": combiner}
+    # FEDn's server reads the last word and refuses none, for all that its own client tells another.
+    told = {"name": node.name, "package": "local", "combiner_preferred": combiner}
     said = client.connect_to_api(url, token, told)  # None for answers that FEDn's client does not know
     if (
         not said

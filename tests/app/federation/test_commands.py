@@ -1,5 +1,6 @@
 """What a hospital's administrator types, and what Flower's messages meet at a node."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -106,3 +107,13 @@ def test_bad_input_is_one_sentence(home: Path, monkeypatch: pytest.MonkeyPatch, 
     assert done.exit_code == 2
     assert why in done.output
     assert "Traceback" not in done.output
+
+
+def test_without_flower_a_node_of_fedns_still_has_its_commands(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(home)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "flwr" else found(name))
+    assert "Nothing yet" in RUNNER.invoke(app, ["federate", "audit", "node.toml"]).output
+    done = RUNNER.invoke(app, ["federate", "node", "node.toml"])
+    assert done.exit_code == 2
+    assert "install spindose[federated]" in done.output

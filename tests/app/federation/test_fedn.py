@@ -10,7 +10,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.federation.approvals import approve
-from app.federation.fedn import Callbacks, read, seed_model, serve, written
+from app.federation.fedn import Callbacks, read, seed_model, serve, server_functions, written
 from app.federation.gate import first_weights
 from app.federation.learning import PACKED, learn, packed
 from app.federation.node import seed_of
@@ -46,6 +46,14 @@ def test_two_rounds_give_what_learning_gives(node: NodeFile):
     assert torch.equal(read(model, 10.0)[PACKED], packed(own)[PACKED])
     _, told = calls.train(model, SETTINGS)  # no third round
     assert told["training_metadata"]["num_examples"] == 0
+
+
+def test_sites_that_count_equal_have_one_weight(node: NodeFile):
+    study = replace(STUDY, weighting="equal")
+    approve(node, study, "physicist", "looked at it")
+    settings = {"study": study.as_json(), "signature": signed(study, LEAD).hex()}
+    _, told = Callbacks(node).train(seed_model(study), settings)
+    assert told["training_metadata"]["num_examples"] == 1
 
 
 @pytest.mark.parametrize(
@@ -86,3 +94,27 @@ def test_other_archives_and_those_too_large_are_no_weights():
 def test_without_fedn_one_sentence_says_what_to_do(node: NodeFile):
     with pytest.raises(ValueError, match="environment without Flower"):
         serve(node, "http://127.0.0.1:1/")
+
+
+def test_server_functions_tell_nodes_of_the_study_and_nothing_else():
+    study = replace(STUDY, name="quoted", model={**MODEL, "site": 'it\'s "quoted"'})
+    names = {"ServerFunctionsBase": object}
+    exec(server_functions(study, b"\x01\x02"), names)  # noqa: S102 # as FEDn does
+    told = names["ServerFunctions"]().client_settings([])
+    assert told == {"study": study.as_json(), "signature": "0102"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"strategy": "fedadam"},
+        {"aggregation": "median"},
+        {"bits": 8},
+        {"secure": True, "reach": 1.0, "least_sites": 3},
+        {"statistics": True},
+        {"privacy": "central", "clip": 1.0, "noise": 1.0, "weighting": "equal"},
+    ],
+)
+def test_what_fedns_server_does_not_do_is_refused(words: dict):
+    with pytest.raises(ValueError, match="of a study for FEDn"):
+        server_functions(replace(STUDY, **words), b"")
