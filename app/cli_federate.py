@@ -166,7 +166,8 @@ def run(
     Example: `spindose federate run study.toml --key lead.key --server host:8000 --certificate ca.pem`
     """
     with one_sentence():
-        from .federation.deployment import answers, connected, submit
+        from .federation.deployment import connected, submit
+        from .federation.processes import answers
         from .federation.study import read_study, signed
         from .report.sign import private_key
 
@@ -190,8 +191,9 @@ def register(
     Example: `spindose federate register north north.pub --server host:8000 --certificate ca.pem`
     """
     with one_sentence():
-        from .federation.deployment import answers, connected
+        from .federation.deployment import connected
         from .federation.deployment import register as registered
+        from .federation.processes import answers
 
         answers(server)
         registered(connected(home, server, certificate), public, name)

@@ -6,11 +6,9 @@ is installed at run time: a hospital's machine calls nobody but the server.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -18,13 +16,13 @@ from pathlib import Path
 from types import FrameType
 
 from .node_file import NodeFile
+from .processes import running
 from .server import SIGNATURE, STUDY, TIMEOUT
 from .server_worker import COMMAND, settings
 from .study import Study
 from .worker import secret_at
 
 CONNECTION = "federation"
-_GRACE = 10.0  # seconds for a process to end
 _NOTHING = '''"""Nobody runs this: servers and nodes run what they have installed."""
 
 app = None
@@ -228,39 +226,3 @@ def _asked(command: list[str], env: Mapping[str, str]) -> None:
     if done.returncode:
         said = " ".join((done.stdout + done.stderr).split())[-300:]
         raise ValueError(f"expected the server to accept, got: {said}")
-
-
-@contextmanager
-def running(command: list[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose output goes to a log, ended at the latest when this is left."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        process = subprocess.Popen(command, env=dict(env), stdout=file, stderr=file)  # noqa: S603
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def answers(address: str, process: subprocess.Popen[bytes] | None = None, seconds: float = 60.0) -> None:
-    """Waits until something listens, as long as a process lives that shall.
-
-    Raises
-    ------
-    ValueError
-        If the process ends first, or nothing listens in time.
-    """
-    host, _, port = address.rpartition(":")
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and (process is None or process.poll() is None):
-        try:
-            with socket.create_connection((host, int(port)), timeout=1):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise ValueError(f"expected Flower to listen on port {port}, got nothing; its log tells why")

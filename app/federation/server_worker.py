@@ -23,6 +23,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExec
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
+from .processes import bound
 from .server import run_study
 from .worker import ACQUIRE, PAUSE, client_of
 
@@ -72,7 +73,7 @@ def main() -> None:
             found = client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP]))
             if found.HasField("task") and found.token:
                 env = {**os.environ, _TOKEN: found.token}
-                runs.append(subprocess.Popen([sys.executable, "-c", _RUN], env=env))  # noqa: S603
+                runs.append(subprocess.Popen(bound([sys.executable, "-c", _RUN]), env=env))  # noqa: S603
                 continue
         time.sleep(PAUSE)
 

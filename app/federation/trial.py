@@ -14,20 +14,29 @@ from app.console import Progress
 from app.report.sign import private_key
 
 from .approvals import approve
-from .deployment import answers, connected, environment, register, running, server, submit, supernode
+from .deployment import connected, environment, register, server, submit, supernode
 from .keys import lead_keys, node_keys, server_certificate
 from .node_file import NodeFile, read_node
+from .processes import answers, running
 from .result import REPORT
 from .study import Study, signed
 from .worker import secret_at, work
 
 _HERE = "127.0.0.1"
 _NODE = "from app.cli import main; main()"  # this installation, whatever the PATH leads to
+_AGAIN = 10.0  # seconds before a SuperNode that ended is started again
+_TAKEN = (
+    "The server does not take this node: not registered, not reached, or an earlier process of it still "
+    f"counts as connected; state/supernode.log tells which. Trying again in {_AGAIN:.0f} s."
+)
 _LOOK = 0.5  # seconds between looks for a result
 
 
 def serve(node: NodeFile) -> None:
-    """Answers what a node may, until its SuperNode ends.
+    """Answers what a node may, until it is stopped.
+
+    A SuperNode that ends is started again: the server may not know the node yet, or may still count one of
+    its earlier processes as connected, for about a minute after that died.
 
     Parameters
     ----------
@@ -37,14 +46,20 @@ def serve(node: NodeFile) -> None:
     Raises
     ------
     ValueError
-        If its file names no server, or Flower does not start.
+        If its file names no server.
     """
-    port = free_port()
     path = node.state / "secret"
     secret = secret_at(path)
-    with supernode(node, port, path) as process:
-        answers(f"{_HERE}:{port}", process)
-        work(node, f"{_HERE}:{port}", secret, lambda: process.poll() is None)
+    while True:
+        port = free_port()
+        with (
+            supernode(node, port, path) as process,
+            contextlib.suppress(ValueError),
+        ):  # of who does not listen
+            answers(f"{_HERE}:{port}", process)
+            work(node, f"{_HERE}:{port}", secret, lambda: process.poll() is None)
+        print(_TAKEN, file=sys.stderr, flush=True)  # noqa: T201 # the node's log
+        time.sleep(_AGAIN)
 
 
 def simulate(

@@ -27,6 +27,7 @@ from flwr.supercore.interceptors import (
     SuperExecAuthHttpInterceptor,
 )
 from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
@@ -38,6 +39,7 @@ from .node_file import NodeFile
 
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 PAUSE = 0.5  # seconds between looks for a task
+_LONGEST = 20.0  # seconds of trying a call again; what it called may have ended for good
 
 
 def work(node: NodeFile, address: str, secret: bytes, lives: Any) -> None:
@@ -62,7 +64,7 @@ def work(node: NodeFile, address: str, secret: bytes, lives: Any) -> None:
     )
     try:
         while lives():
-            with contextlib.suppress(httpx.HTTPError):
+            with contextlib.suppress(httpx.HTTPError, RunNotRunningException):
                 found = client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP]))
                 if found.HasField("task") and found.token:
                     _answer(node, address, found.token)
@@ -120,12 +122,14 @@ def _limit(node: NodeFile) -> None:
 
 def client_of(address: str, *interceptors: Any, certificate: bytes | None = None) -> RuntimeHttpClient:
     """Calls to Flower's processes; without a certificate of who vouches for them on this machine alone."""
+    again = make_simple_http_retry_invoker()
+    again.max_time = _LONGEST
     return RuntimeHttpClient.from_server_address(
         server_address=address,
         insecure=certificate is None,
         root_certificates=certificate,
         interceptors=list(interceptors),
-        retry_invoker=make_simple_http_retry_invoker(),
+        retry_invoker=again,
     )
 
 

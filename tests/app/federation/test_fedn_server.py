@@ -20,13 +20,13 @@ from typer.testing import CliRunner
 from app.cli import app
 from app.federation.approvals import approve
 from app.federation.audit import lines_of
-from app.federation.deployment import answers, running
 from app.federation.fedn import FUNCTIONS, SEED, read
 from app.federation.gate import first_weights
 from app.federation.keys import lead_keys
 from app.federation.learning import PACKED, learn, packed, parted
 from app.federation.node import seed_of
 from app.federation.node_file import NodeFile, read_node
+from app.federation.processes import answers, running
 from app.federation.study import Study
 from app.federation.tasks import network_of, task_of
 from app.federation.trial import free_port
