@@ -4,16 +4,21 @@ Each line of JSON holds the hash of the line before, so that one which was chang
 logged of a message is its size and its hash, never what is in it.
 """
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 _START = "0" * 64  # what the first line follows
+
+_TAIL = 65536  # bytes, many times a line
 
 
 @dataclass(frozen=True)
@@ -67,20 +72,31 @@ def note(
     sha256: str = "",
     who: str = "",
 ) -> Line:
-    """Adds a line to a log, on disk before this returns; the words are those of :class:`Line`."""
+    """Adds a line to a log, on disk before this returns; the words are those of :class:`Line`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written whole, as on a full disk; the log is as before.
+    """
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = Line(at, way, kind, study, number, size, sha256, verdict, who, _last(log))
-    told = asdict(line) | {"hash": _hash(asdict(line))}
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(told) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with log.open("a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # an administrator's process may write too
+        line = Line(at, way, kind, study, number, size, sha256, verdict, who, _last(file))
+        told = asdict(line) | {"hash": _hash(asdict(line))}
+        whole = file.seek(0, os.SEEK_END)
+        text = (json.dumps(told) + "\n").encode()
+        try:
+            _write(file, text)
+        except OSError:
+            file.truncate(whole)
+            raise
     return Line(**told)
 
 
 def lines_of(log: Path) -> list[Line]:
-    """All lines, the first first, once the chain is seen to hold.
+    """All lines, the first first, once the chain is seen to hold; one that was never finished is none.
 
     Raises
     ------
@@ -91,7 +107,7 @@ def lines_of(log: Path) -> list[Line]:
         return []
     out: list[Line] = []
     before = _START
-    for text in log.read_text(encoding="utf-8").splitlines():
+    for text in log.read_bytes().decode(errors="replace").split("\n")[:-1]:
         try:
             line = Line(**json.loads(text))
         except (json.JSONDecodeError, TypeError):
@@ -106,10 +122,18 @@ def lines_of(log: Path) -> list[Line]:
     return out
 
 
-def _last(log: Path) -> str:
-    if not log.is_file():
-        return _START
-    lines = log.read_text(encoding="utf-8").splitlines()
+def _write(file: FileIO, text: bytes) -> None:
+    if file.write(text) != len(text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(file.fileno())
+
+
+def _last(file: FileIO) -> str:
+    """Hash of the last line; one after it that was cut off as it was written is taken away."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - _TAIL, 0))
+    *lines, torn = file.read().split(b"\n")
+    file.truncate(size - len(torn))
     return str(json.loads(lines[-1])["hash"]) if lines else _START
 
 

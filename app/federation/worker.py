@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 import httpx
+from flwr.app import Message
 from flwr.common.constant import SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
@@ -35,7 +36,9 @@ from imaging.atomic import whole_file
 
 from .audit import note
 from .client import replied
+from .gate import Refusal
 from .node_file import NodeFile
+from .records import refuse
 
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 PAUSE = 0.5  # seconds between looks for a task
@@ -86,9 +89,7 @@ def _answer(node: NodeFile, address: str, token: str) -> None:
     beats.start()
     try:
         message, context, _, fab = pull_task_input(client)
-        note(node.log, "in", "app", "not run", size=len(fab.content), sha256=fab.hash_str)
-        with _within(node.limits.seconds):
-            reply = replied(message, node)
+        reply = _reply(message, node, len(fab.content), fab.hash_str)
         push_message(client, reply, context)
         status = SubStatus.COMPLETED
     finally:
@@ -96,6 +97,16 @@ def _answer(node: NodeFile, address: str, token: str) -> None:
         push_task_output(client, context, status, "")
         beats.stop()
         client.close()
+
+
+def _reply(message: Message, node: NodeFile, size: int, sha256: str) -> Message:
+    """A reply within the node's limits; what cannot be logged is refused."""
+    try:
+        note(node.log, "in", "app", "not run", size=size, sha256=sha256)
+    except OSError:
+        return refuse(Refusal.FAILED, message)
+    with _within(node.limits.seconds):
+        return replied(message, node)
 
 
 @contextlib.contextmanager
