@@ -11,6 +11,7 @@ from .cli_dose import predict_app
 from .cli_evaluate import evaluate_app
 from .cli_federate import federate_app
 from .cli_models import models_app
+from .cli_node import node_app
 from .cli_report import report
 from .cli_robust import register as register_robust
 from .cli_rtplan import register as register_rtplan
@@ -37,6 +38,7 @@ app.add_typer(predict_app, name="predict")
 app.add_typer(synth_app, name="synth")
 app.add_typer(models_app, name="models")
 app.add_typer(federate_app, name="federate")
+app.add_typer(node_app, name="node")
 app.command()(report)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]

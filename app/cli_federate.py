@@ -167,8 +167,8 @@ def run(
     """
     with one_sentence():
         from .federation.deployment import connected, submit
-        from .federation.processes import answers
         from .federation.study import read_study, signed
+        from .processes import answers
         from .report.sign import private_key
 
         asked = read_study(study)
@@ -193,7 +193,7 @@ def register(
     with one_sentence():
         from .federation.deployment import connected
         from .federation.deployment import register as registered
-        from .federation.processes import answers
+        from .processes import answers
 
         answers(server)
         registered(connected(home, server, certificate), public, name)

@@ -15,8 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
+from app.processes import running
+
 from .node_file import NodeFile
-from .processes import running
 from .server import SIGNATURE, STUDY, TIMEOUT
 from .server_worker import COMMAND, settings
 from .study import Study

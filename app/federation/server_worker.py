@@ -23,7 +23,8 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExec
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
-from .processes import bound
+from app.processes import bound
+
 from .server import run_study
 from .worker import ACQUIRE, PAUSE, client_of
 

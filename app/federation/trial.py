@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from app.console import Progress
+from app.processes import answers, running
 from app.report.sign import private_key
 
 from .approvals import approve
 from .deployment import connected, environment, register, server, submit, supernode
 from .keys import lead_keys, node_keys, server_certificate
 from .node_file import NodeFile, read_node
-from .processes import answers, running
 from .result import REPORT
 from .study import Study, signed
 from .worker import secret_at, work

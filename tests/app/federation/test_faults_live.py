@@ -21,10 +21,10 @@ from app.federation.in_process import InProcessGrid
 from app.federation.keys import lead_keys, node_keys, server_certificate
 from app.federation.learning import PACKED
 from app.federation.node_file import NodeFile, read_node
-from app.federation.processes import answers, bound
 from app.federation.rounds import STATE, trained
 from app.federation.study import Study, signed
 from app.federation.trial import free_port
+from app.processes import answers, bound
 from app.report.sign import private_key
 
 MODEL = {"shape": [32, 32, 32], "net": {"features": [4, 4, 4, 4, 4, 4], "stages": 1}}

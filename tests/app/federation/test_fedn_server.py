@@ -26,10 +26,10 @@ from app.federation.keys import lead_keys
 from app.federation.learning import PACKED, learn, packed, parted
 from app.federation.node import seed_of
 from app.federation.node_file import NodeFile, read_node
-from app.federation.processes import answers, running
 from app.federation.study import Study
 from app.federation.tasks import network_of, task_of
 from app.federation.trial import free_port
+from app.processes import answers, running
 
 MODEL = {"shape": [32, 32, 32], "net": {"features": [4, 4, 4, 4, 4, 4], "stages": 1}}
 STUDY = Study("small", "dose", MODEL, rounds=2, steps=1, warmup=0)

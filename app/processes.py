@@ -53,4 +53,4 @@ def answers(address: str, process: subprocess.Popen[bytes] | None = None, second
                 return
         except OSError:
             time.sleep(0.2)
-    raise ValueError(f"expected Flower to listen on port {port}, got nothing; its log tells why")
+    raise ValueError(f"expected a process to listen on port {port}, got none; its log tells why")
