@@ -31,14 +31,17 @@ app = typer.Typer(
 machine_app = typer.Typer(
     help="Beam models of linacs: what there is, and new ones from measurements.", no_args_is_help=True
 )
-app.add_typer(machine_app, name="machine")
-app.add_typer(evaluate_app, name="evaluate")
-app.add_typer(train_app, name="train")
-app.add_typer(predict_app, name="predict")
-app.add_typer(synth_app, name="synth")
-app.add_typer(models_app, name="models")
-app.add_typer(federate_app, name="federate")
-app.add_typer(node_app, name="node")
+for _name, _group in {
+    "machine": machine_app,
+    "evaluate": evaluate_app,
+    "train": train_app,
+    "predict": predict_app,
+    "synth": synth_app,
+    "models": models_app,
+    "federate": federate_app,
+    "node": node_app,
+}.items():
+    app.add_typer(_group, name=_name)
 app.command()(report)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
