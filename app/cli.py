@@ -10,6 +10,7 @@ from .cli_contour import register as register_contour
 from .cli_dose import predict_app
 from .cli_evaluate import evaluate_app
 from .cli_federate import federate_app
+from .cli_machine import machine_app
 from .cli_models import models_app
 from .cli_node import node_app
 from .cli_report import report
@@ -28,20 +29,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-machine_app = typer.Typer(
-    help="Beam models of linacs: what there is, and new ones from measurements.", no_args_is_help=True
-)
-for _name, _group in {
-    "machine": machine_app,
-    "evaluate": evaluate_app,
-    "train": train_app,
-    "predict": predict_app,
-    "synth": synth_app,
-    "models": models_app,
-    "federate": federate_app,
-    "node": node_app,
-}.items():
-    app.add_typer(_group, name=_name)
+app.add_typer(machine_app, name="machine")
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(train_app, name="train")
+app.add_typer(predict_app, name="predict")
+app.add_typer(synth_app, name="synth")
+app.add_typer(models_app, name="models")
+app.add_typer(federate_app, name="federate")
+app.add_typer(node_app, name="node")
 app.command()(report)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
@@ -285,65 +280,6 @@ def mr2ct(
 register_rtplan(app)
 register_robust(app)
 register_contour(app)
-
-
-@machine_app.command("fit")
-def machine_fit(
-    scans: Annotated[Path, typer.Argument(help="Folder of beam scans: named CSV or PTW .mcc.")],
-    out: Annotated[Path, typer.Option(help="A new folder; its name becomes the machine's.")],
-    like: Annotated[str, typer.Option(help="Machine whose leaves and limits hold too.")] = "generic-6mv",
-    keep_out: Annotated[
-        list[str] | None,
-        typer.Option(help="A field that is only compared, such as 10x10; the middle one of three or more."),
-    ] = None,
-    check: Annotated[list[Path] | None, typer.Option(help="Other scans to compare with.")] = None,
-    detector_blur: Annotated[
-        float, typer.Option(help="Standard deviation of the blur of the CSV scans' detector (mm).")
-    ] = 0.0,
-    gy_per_mu: Annotated[
-        float | None, typer.Option(help="Gy per MU, 100 mm deep, SSD 900 mm, 100 mm field.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Commission a beam model from measurements, with a report.
-
-    Example: `spindose machine fit SCANS --out machines/my-linac`, then set
-    `SPINDOSE_MACHINES=machines` and plan with `--machine my-linac`.
-    """
-    with one_sentence(), progress_bar() as progress:
-        from .machine import fit_machine
-
-        facts, lines = fit_machine(
-            scans,
-            out,
-            progress,
-            like=like,
-            keep_out=keep_out,
-            check=check or (),
-            detector_blur=detector_blur,
-            gy_per_mu=gy_per_mu,
-        )
-    answer(facts, lines, as_json)
-
-
-@machine_app.command("list")
-def machine_list(as_json: Json = False) -> None:
-    """The machines that can be planned for."""
-    with one_sentence():
-        from .machine import all_machines
-
-        known = all_machines()
-    answer(known, [f"{name}: {calibration}" for name, calibration in known.items()], as_json)
-
-
-@machine_app.command("show")
-def machine_show(name: Annotated[str, typer.Argument(help="Its name.")], as_json: Json = False) -> None:
-    """What a machine is, in numbers."""
-    with one_sentence():
-        from .machine import machine_facts
-
-        facts = machine_facts(name)
-    answer(facts, [f"{key}: {value}" for key, value in facts.items()], as_json)
 
 
 def main() -> None:
