@@ -21,7 +21,7 @@ from .record import say
 
 _NET = {"features": [12, 16, 24, 36, 48, 48]}
 _MODEL = {"net": _NET, "shape": [64, 64, 64], "window": [64, 64, 64], "spacing": 2.5}
-_PLAIN = Study("scanners", "mr2ct", _MODEL, rounds=8, steps=20, least_sites=3)
+_PLAIN = Study("scanners", "mr2ct", _MODEL, rounds=8, steps=50, least_sites=3)
 _RECIPE = """[grid]
 shape = [96, 112, 96]
 spacing = [2.0, 2.0, 2.0]
