@@ -1,11 +1,13 @@
 """A node from its start to its end, and whether all that it needs is there."""
 
+import fcntl
 import json
 import logging
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from imaging.atomic import whole_file
 
@@ -48,19 +50,31 @@ def serve(node: NodeSettings, goes_on: Callable[[], bool]) -> None:
     ------
     OSError
         If another process has the port.
+    ValueError
+        If another node serves the folder.
     """
     _log()
     vault, queue = parts_of(node)
-    vault.sweep()
-    again = queue.recover()
-    ended = threading.Event()
-    with listening(node, vault, queue) as port:
-        LOG.info("listening", extra={"port": port, "studies": again})
-        try:
-            work(node, vault, queue, lambda: goes_on() and not ended.is_set())
-        finally:
-            ended.set()
+    with _alone(node.folder / "lock"):
+        vault.sweep()
+        again = queue.recover()
+        with listening(node, vault, queue) as port:
+            LOG.info("listening", extra={"port": port, "studies": again})
+            work(node, vault, queue, goes_on)
     LOG.info("ended")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Nobody else serves the folder meanwhile; the lock goes with the process, however it ends."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                "expected a folder of its own for the node, got one that another node serves; end that one"
+            ) from None
+        yield
 
 
 def _log() -> None:

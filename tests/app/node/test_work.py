@@ -44,6 +44,8 @@ workflow = "synthetic-ct-bulk"
 send_to = ["pacs"]
 """
 
+SERVE = [sys.executable, "-c", "from app.cli import main; main()", "node", "serve"]
+
 
 @pytest.fixture
 def node(tmp_path: Path) -> NodeSettings:
@@ -197,9 +199,18 @@ def test_doctor_and_jobs_say_what_is_wrong(node: NodeSettings, come, ran: list, 
     assert "expected a study of the queue" in done.output
 
 
+def test_two_nodes_never_serve_one_folder(node: NodeSettings, tmp_path: Path):
+    (tmp_path / "other.toml").write_text(TOML.format(port=free_port(), pacs=1), encoding="utf-8")
+    with served(tmp_path / "node.toml", node.port):
+        command = [*SERVE, str(tmp_path / "other.toml")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "another node serves" in done.stderr
+
+
 @contextlib.contextmanager
 def served(file: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-c", "from app.cli import main; main()", "node", "serve", str(file)]
+    command = [*SERVE, str(file)]
     with (file.parent / "node.log").open("ab") as log:
         process = subprocess.Popen(command, stderr=log)
     try:
