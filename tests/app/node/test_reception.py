@@ -259,11 +259,33 @@ def test_what_was_acknowledged_is_there_after_kills_and_nothing_is_there_twice(
     assert Counter(data_of(p) for job in jobs for p in vault.of(job.study)) == Counter(map(data_of, files))
 
 
+PEER = 'title = "A"\nfolder = "x"\n[[peers]]\ntitle = "B"\naddresses = ["::1"]\n'
+PACS = '[[destinations]]\nname = "pacs"\ntitle = "P"\naddress = "::1"\nport = 104\n'
+RULE = '[[rules]]\nname = "heads"\nwhere = { Modality = "MR" }\nworkflow = "contours"\nsend_to = ["pacs"]\n'
+
+
+def test_a_whole_file_is_read(tmp_path: Path):
+    (tmp_path / "node.toml").write_text(PEER + PACS + RULE, encoding="utf-8")
+    node = read_settings(tmp_path / "node.toml")
+    assert node.peers == (Peer("B", ("::1/128",)),)
+    assert node.folder == tmp_path / "x"
+    (rule,) = node.rules
+    assert rule.where["Modality"].fullmatch("mr")
+    assert (rule.workflow, rule.send_to) == ("contours", ("pacs",))
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
+        (PEER + RULE, "expected names of"),
+        (PEER + PACS + PACS, "destinations of different names"),
+        (PEER + PACS + RULE + RULE, "rules of different names"),
+        (PEER + PACS + RULE.replace("contours", "rm -rf"), "expected a workflow of"),
+        (PEER + PACS + RULE.replace("Modality", "Modalitty"), "expected keywords of DICOM"),
+        (PEER + PACS + RULE.replace('"MR"', '"("'), "expected regular expressions"),
+        (PEER + PACS + RULE.replace("heads", "../heads"), "expected names of small letters"),
         ("x = [", "expected a node's TOML file"),
-        ('titel = "A"', "expected associations, folder"),
+        ('titel = "A"', "expected associations, attempts"),
         ('title = "A"', "expected folder in"),
         ('title = "A\\\\B"\nfolder = "x"\n[[peers]]\ntitle = "B"\naddresses = ["::1"]', "without backslash"),
         ('title = "A"\nfolder = "x"', r"expected one \[\[peers\]\] or more"),
